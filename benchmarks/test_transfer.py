@@ -1,0 +1,43 @@
+"""Getting one batch onto the GPU: pageable windows, and indices into a table that is there."""
+
+import numpy as np
+import pytest
+import torch
+
+from tfa_perf.data.loader import DeviceWindows
+
+ROWS, FEATURES, WINDOW, BATCH = 300_000, 55, 48, 1024
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="host-to-device transfer needs a CUDA GPU"
+)
+
+
+@pytest.fixture(scope="module")
+def sides():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((ROWS, FEATURES), dtype=np.float32)
+    y = (rng.random(ROWS) > 0.5).astype(np.float32)
+    ends = rng.integers(WINDOW - 1, ROWS, BATCH)
+    windows = torch.from_numpy(np.stack([X[t - WINDOW + 1 : t + 1] for t in ends]))
+    labels = torch.from_numpy(y[ends][:, None])
+    table = DeviceWindows(X, y, WINDOW, device="cuda")
+    x, labels_there = table.batch(ends)
+    assert torch.equal(x.cpu(), windows)
+    assert torch.equal(labels_there.cpu(), labels)
+
+    def before():
+        windows.to("cuda")
+        labels.to("cuda")
+        torch.cuda.synchronize()
+
+    def after():
+        table.batch(ends)
+        torch.cuda.synchronize()
+
+    return {"before": before, "after": after}
+
+
+@pytest.mark.parametrize("impl", ["before", "after"])
+def test_transfer(measure, sides, impl):
+    measure(sides, impl, rounds=50)

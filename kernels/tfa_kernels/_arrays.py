@@ -1,0 +1,38 @@
+"""Checks of an output array given by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def check_out(
+    out: object,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    inputs: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Raise unless out is writeable, C-contiguous, of that shape and dtype, and apart from inputs.
+
+    TypeError where it is no array, ValueError otherwise.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, needs {shape}")
+    if out.dtype != dtype:
+        raise ValueError(f"out has dtype {out.dtype}, needs {np.dtype(dtype)}")
+    if not out.flags.c_contiguous:
+        raise ValueError("out must be C-contiguous; allocate it with np.empty(shape, dtype)")
+    if not out.flags.aligned:
+        raise ValueError(
+            "out must be aligned to its dtype; allocate it with np.empty(shape, dtype)"
+        )
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; pass a writeable array (np.memmap needs mode 'r+')")
+    for name, array in inputs.items():
+        if np.may_share_memory(out, array):
+            raise ValueError(f"out overlaps {name} in memory; pass a separate array")

@@ -1,0 +1,164 @@
+"""The one place where loops become compiled code: threads, fork, contention and cache policy."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+# Typed stubs of numba differ between its versions.
+_numba: Any = numba
+
+_forked = False
+_launched = False
+_uncached_warned = False
+# One parallel region at a time: numba's workqueue layer aborts the process on a second one.
+_region = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _region
+    _forked = True
+    # Another thread of the parent may have held the lock; nobody would release it here.
+    _region = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _njit(function: Callable[..., Any], *, parallel: bool) -> Any:
+    global _uncached_warned
+    options = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
+    try:
+        return _numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:  # "no locator available": no cache directory can be written
+        if not _uncached_warned:
+            _uncached_warned = True
+            warnings.warn(
+                f"tfa_kernels compiles anew in every process: {error}. "
+                "Set NUMBA_CACHE_DIR to a writable directory.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return _numba.njit(cache=False, **options)(function)
+
+
+def _serial_copy(function: types.FunctionType) -> types.FunctionType:
+    # Numba names cache files by qualname and keys them without `parallel`: under one name the
+    # serial and the parallel code would replace each other.
+    name = f"{function.__name__}_serial"
+    copy = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        name,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__qualname__ = f"{function.__qualname__}_serial"
+    copy.__module__ = function.__module__
+    copy.__doc__ = function.__doc__
+    return copy
+
+
+def inline_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a callee of a parallel kernel.
+
+    It must live in the kernel's own file: numba's cache is stamped with that file alone, so a
+    change elsewhere would leave old code in use. The same holds for constants.
+    """
+    return _numba.njit(nogil=True, error_model="numpy")(function)
+
+
+def resolve_threads(num_threads: int | None) -> int:
+    """Return how many threads a launch will use; 1 in a forked child.
+
+    ``None`` means numba's current setting in this thread. Raises TypeError for anything that is
+    not an integer and ValueError outside 1..numba.config.NUMBA_NUM_THREADS.
+    """
+    limit = int(_numba.config.NUMBA_NUM_THREADS)
+    if num_threads is not None:
+        if isinstance(num_threads, (bool, np.bool_)) or not isinstance(
+            num_threads, (int, np.integer)
+        ):
+            raise TypeError(f"num_threads must be an int or None, got {num_threads!r}")
+        if not 1 <= num_threads <= limit:
+            raise ValueError(
+                f"num_threads is {num_threads}; allowed: 1..{limit} "
+                "(raise the limit with the environment variable NUMBA_NUM_THREADS)"
+            )
+    if _forked or _numba.config.DISABLE_JIT or limit == 1:
+        return 1
+    return int(num_threads) if num_threads is not None else _current_threads()
+
+
+def _current_threads() -> int:
+    _launch_pool()
+    return int(numba.get_num_threads())
+
+
+def _launch_pool() -> None:
+    """Start numba's thread pool once, leaving torch's thread count as it was.
+
+    Starting the OpenMP pool sets the OpenMP thread count of the calling thread, and torch reads
+    its own count from there when both use one OpenMP library.
+    """
+    global _launched
+    if _launched:
+        return
+    torch = sys.modules.get("torch")
+    get_threads = getattr(torch, "get_num_threads", None)
+    before = get_threads() if get_threads is not None else None
+    numba.get_num_threads()
+    if torch is not None and get_threads is not None and get_threads() != before:
+        torch.set_num_threads(before)
+    _launched = True
+
+
+class ParallelKernel:
+    """A loop compiled twice: across threads, and as a serial twin.
+
+    The twin runs where the parallel code cannot: with one thread, in a forked child (OpenMP kills
+    it at its first parallel region) and while another thread is inside a parallel kernel. Both
+    give the same bits as long as the loop's iterations write disjoint elements.
+    """
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self._parallel = _njit(function, parallel=True)
+        self._serial = _njit(_serial_copy(function), parallel=False)
+
+    def __call__(self, *args: Any, num_threads: int | None = None) -> Any:
+        threads = resolve_threads(num_threads)
+        if _numba.config.DISABLE_JIT:
+            with np.errstate(all="ignore"):
+                return self._serial(*args)
+        # The lock object is bound once: a fork in between replaces the global one.
+        region = _region
+        if threads == 1 or not region.acquire(blocking=False):
+            return self._serial(*args)
+        try:
+            _launch_pool()
+            before = numba.get_num_threads()
+            numba.set_num_threads(threads)
+            try:
+                return self._parallel(*args)
+            finally:
+                numba.set_num_threads(before)
+        finally:
+            region.release()
+
+
+def parallel_kernel(function: Callable[..., Any]) -> ParallelKernel:
+    """Compile a pure loop over ``numba.prange`` into a :class:`ParallelKernel`."""
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"parallel_kernel takes a plain Python function, got {function!r}")
+    return ParallelKernel(function)

@@ -1,0 +1,152 @@
+"""Fused features: one pass over the bars into a row-major matrix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfa_kernels import _features_nb as nb
+from tfa_kernels._arrays import check_out
+from tfa_kernels._bars import read_columns, series_offsets
+from tfa_kernels._jit import resolve_threads
+from tfa_kernels.ops import OPS
+from tfa_kernels.spec import FeatureSpec, load_spec
+
+_GROUP_COLUMNS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMatrix:
+    """Result of :func:`build_features`.
+
+    values: float32 [N, F], C-contiguous. names: F column names. lookbacks: per column, the first
+    row of a series with a value. first_valid: the first row of a series at which every column has
+    one, alignment_policy.emit_from_index included. spec_hash: :attr:`FeatureSpec.hash`.
+    """
+
+    values: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+    lookbacks: tuple[int, ...]
+    convention: str
+    spec_hash: str
+    first_valid: int
+
+
+def build_features(
+    bars: object,
+    spec: str | os.PathLike[str] | Mapping[str, Any] | FeatureSpec,
+    out: npt.NDArray[np.float32] | None = None,
+    *,
+    num_threads: int | None = None,
+) -> FeatureMatrix:
+    """Compute every feature of a spec in one pass.
+
+    bars: an object with attributes, a mapping, or a pandas or polars frame with the 1-D numeric
+    columns that the spec reads among open, high, low, close, volume. Series: the attribute
+    ``offsets`` (integers [S+1]) where an object has one, else runs of equal ``symbol``, else one
+    series. Nothing is carried from one series into the next. spec: see
+    :func:`tfa_kernels.load_spec`. out: float32 [N, F], C-contiguous, writeable, apart from the
+    bars; a memmap is fine. num_threads: threads to use, numba's setting by default; the result is
+    the same bit for bit.
+
+    Rows before a column's lookback hold 0 in the "legacy" convention and NaN in "talib"; rows
+    below emit_from_index hold pad_value. "legacy" rounds its inputs and logs to float32; all state
+    is float64. A NaN, an inf or a magnitude of 1e140 or more makes the rolling columns (SMA, ZWIN)
+    NaN while it is in the window and no longer; EMA and RSI stay non-finite from there on.
+
+    Raises SpecError, TypeError or ValueError naming the argument; out is then untouched.
+    """
+    spec = load_spec(spec)
+    threads = resolve_threads(num_threads)
+    read = [feature.column for feature in spec.features]
+    wanted = dict.fromkeys("close" if name == "logret" else name for name in read)
+    columns = read_columns(bars, wanted)
+    rows = next(iter(columns.values())).size
+    offsets = series_offsets(bars, rows)
+    shape = (rows, len(spec.features))
+    if out is None:
+        out = np.empty(shape, np.float32)
+    else:
+        check_out(out, shape, np.float32, {f"bars column {n!r}": c for n, c in columns.items()})
+    if rows:
+        sources = list(dict.fromkeys(read))
+        plan = np.array(
+            [
+                (OPS[f.op].code, sources.index(f.column), f.window or 1, spec.begin(f), lookback)
+                for f, lookback in zip(spec.features, spec.lookbacks, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        legacy = spec.convention == "legacy"
+        tasks, shares = _split(offsets, [OPS[f.op].cost for f in spec.features], threads)
+        nb.features(
+            _source_matrix(columns, sources, offsets, legacy, threads),
+            offsets,
+            tasks,
+            shares,
+            plan,
+            legacy,
+            0.0 if legacy else np.nan,
+            spec.emit_from_index,
+            spec.pad_value,
+            np.asarray(out),
+            num_threads=threads,
+        )
+    return FeatureMatrix(
+        values=out,
+        names=spec.names,
+        lookbacks=spec.lookbacks,
+        convention=spec.convention,
+        spec_hash=spec.hash,
+        first_valid=max(*spec.lookbacks, spec.emit_from_index),
+    )
+
+
+def _source_matrix(
+    columns: Mapping[str, npt.NDArray[Any]],
+    sources: list[str],
+    offsets: npt.NDArray[np.int64],
+    legacy: bool,
+    threads: int,
+) -> npt.NDArray[np.float64]:
+    src = np.empty((len(sources), int(offsets[-1])), np.float64)
+    with np.errstate(over="ignore"):
+        for row, name in zip(src, sources, strict=True):
+            column = columns["close" if name == "logret" else name]
+            rounded = column.astype(np.float32) if legacy else column
+            if name != "logret":
+                row[:] = rounded
+                continue
+            close = np.array(rounded, dtype=np.float64)
+            nb.log_returns(close, legacy, row, num_threads=threads)
+            row[offsets[:-1][np.diff(offsets) > 0]] = 0.0 if legacy else np.nan
+    return src
+
+
+def _split(
+    offsets: npt.NDArray[np.int64], costs: list[float], threads: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Tasks (series, first column, column end) and each worker's share of them.
+
+    Columns are divided only where one series is too large a part of the work: whole rows write
+    faster, and narrow groups would have threads share cache lines.
+    """
+    lengths = np.diff(offsets)
+    groups = 1
+    if threads > 1 and lengths.max(initial=0) * 4 * threads > lengths.sum():
+        groups = min(threads, -(-len(costs) // _GROUP_COLUMNS))
+    done = np.concatenate(([0.0], np.cumsum(costs)))
+    edges = np.searchsorted(done, np.arange(groups + 1) * (done[-1] / groups) - 1e-9)
+    edges[-1] = len(costs)
+    tasks = [(s, c0, c1) for s in np.flatnonzero(lengths) for c0, c1 in pairwise(edges) if c1 > c0]
+    work = np.cumsum([lengths[s] * (done[c1] - done[c0]) for s, c0, c1 in tasks])
+    middles = work - np.diff(work, prepend=0.0) / 2
+    targets = np.arange(1, threads) * (work[-1] / threads)
+    shares = np.concatenate(([0], np.searchsorted(middles, targets), [len(tasks)]))
+    return np.array(tasks, dtype=np.int64), shares.astype(np.int64)

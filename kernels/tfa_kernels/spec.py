@@ -1,0 +1,236 @@
+"""Feature specs: which columns a feature matrix has, read from JSON, YAML or a mapping."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfa_kernels.ops import COMPOSITES, CONVENTIONS, NOT_BUILT, OPS, SOURCES
+
+_DEFAULT_CONVENTION = {"1.0": "legacy", "2.0": "talib"}
+_TOP_KEYS = ("schema_version", "convention", "features", "alignment_policy", "dtype")
+_ALIGNMENT_KEYS = ("emit_from_index", "pad_value")
+_TIMESTAMPS = frozenset({"ts", "timestamp", "time", "datetime", "date"})
+_MAX_ROWS = 2**31 - 1
+
+
+class SpecError(ValueError):
+    """A feature spec that cannot be used; the message names the entry."""
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)
+
+
+def _integer(value: object, what: str, low: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise SpecError(f"{what} must be an integer, got {value!r}")
+    if not low <= value <= _MAX_ROWS:
+        raise SpecError(f"{what} is {value}; allowed: {low}..{_MAX_ROWS}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column. window None takes the op's default, and stays None where the op has none."""
+
+    name: str
+    op: str
+    source: str = "close"
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"name must be a non-empty string, got {self.name!r}")
+        if self.name.lower() in _TIMESTAMPS or str(self.source).lower() in _TIMESTAMPS:
+            raise SpecError("a timestamp is not a feature; remove the entry")
+        if not isinstance(self.op, str) or not isinstance(self.source, str):
+            raise SpecError(f"op and source must be strings, got {self.op!r}, {self.source!r}")
+        if self.op in NOT_BUILT:
+            raise SpecError(f"op {self.op} is not available; available: {_listed(OPS)}")
+        if self.op not in OPS:
+            raise SpecError(f"unknown op {self.op!r}; available: {_listed(OPS)}")
+        if self.source not in SOURCES:
+            raise SpecError(f"unknown source {self.source!r}; allowed: {_listed(SOURCES)}")
+        default = OPS[self.op].window
+        if default is None:
+            if self.window is not None:
+                raise SpecError(f"op {self.op} takes no window; remove the key")
+        else:
+            window = default if self.window is None else _integer(self.window, "window", 1)
+            object.__setattr__(self, "window", window)
+
+    @property
+    def column(self) -> str:
+        """The source read: a bar column or "logret"; a composite means close."""
+        return "close" if self.source in COMPOSITES else self.source
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """A validated spec.
+
+    Rows of a series below emit_from_index hold pad_value. convention "" takes the schema version's
+    own: "legacy" for 1.0, "talib" for 2.0.
+    """
+
+    features: tuple[Feature, ...]
+    schema_version: str = "2.0"
+    convention: str = ""
+    emit_from_index: int = 0
+    pad_value: float = 0.0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schema_version, str) or (
+            self.schema_version not in _DEFAULT_CONVENTION
+        ):
+            raise SpecError(
+                f"schema_version is {self.schema_version!r}; allowed: the strings "
+                f"{_listed(map(repr, _DEFAULT_CONVENTION))} (quote it in YAML)"
+            )
+        if self.convention == "":
+            object.__setattr__(self, "convention", _DEFAULT_CONVENTION[self.schema_version])
+        if self.convention not in CONVENTIONS:
+            raise SpecError(
+                f"convention is {self.convention!r}; allowed: {_listed(map(repr, CONVENTIONS))}"
+            )
+        if self.dtype != "float32":
+            raise SpecError(f"dtype is {self.dtype!r}; allowed: 'float32'")
+        emit = _integer(self.emit_from_index, "alignment_policy.emit_from_index", 0)
+        object.__setattr__(self, "emit_from_index", emit)
+        pad = self.pad_value
+        if isinstance(pad, bool) or not isinstance(pad, (int, float)):
+            raise SpecError(f"alignment_policy.pad_value must be a number, got {pad!r}")
+        if not (math.isnan(pad) or abs(pad) <= float(np.finfo(np.float32).max)):
+            raise SpecError(f"alignment_policy.pad_value is {pad}; it must fit float32 or be NaN")
+        object.__setattr__(self, "pad_value", float(pad))
+        if not self.features:
+            raise SpecError("features is empty; give at least one entry")
+        object.__setattr__(self, "features", tuple(self.features))
+        first: dict[str, int] = {}
+        for i, feature in enumerate(self.features):
+            if not isinstance(feature, Feature):
+                raise SpecError(f"features[{i}] must be a Feature, got {feature!r}")
+            if feature.name in first:
+                raise SpecError(
+                    f"features[{i}] ({feature.name!r}): the name is already used by "
+                    f"features[{first[feature.name]}]"
+                )
+            first[feature.name] = i
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def hash(self) -> str:
+        """sha256 (hex) of what the spec computes: defaults filled in, schema_version left out."""
+        content = dataclasses.asdict(self)
+        del content["schema_version"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def lookbacks(self) -> tuple[int, ...]:
+        """Per feature, the first row of a series with a value."""
+        return tuple(
+            OPS[feature.op].lookback(self.convention, feature.window or 1) + self.begin(feature)
+            for feature in self.features
+        )
+
+    def begin(self, feature: Feature) -> int:
+        """First row of the feature's source: no return exists at row 0 in "talib"."""
+        return int(feature.column == "logret" and self.convention == "talib")
+
+
+def load_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | FeatureSpec) -> FeatureSpec:
+    """Return a validated spec from a .json, .yaml or .yml path, a mapping or a FeatureSpec.
+
+    Raises SpecError naming the entry and what is allowed; OSError where a file cannot be read;
+    ImportError for a YAML path without pyyaml.
+    """
+    if isinstance(spec, FeatureSpec):
+        return spec
+    if isinstance(spec, (str, os.PathLike)):
+        path = Path(spec)
+        try:
+            return _from_mapping(_read(path))
+        except SpecError as error:
+            raise SpecError(f"{path}: {error}") from error
+    return _from_mapping(spec)
+
+
+def _read(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".yaml", ".yml"):
+        raise SpecError(f"the suffix is {suffix!r}; allowed: .json, .yaml, .yml")
+    text = path.read_text(encoding="utf-8")
+    if suffix == ".json":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SpecError(f"not valid JSON: {error}") from error
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(f"{path} needs pyyaml: pip install pyyaml, or write JSON") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"not valid YAML: {error}") from error
+
+
+def _check_keys(given: Mapping[str, Any], allowed: tuple[str, ...], what: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise SpecError(f"unknown key {key!r}{what}; allowed: {_listed(allowed)}")
+
+
+def _from_mapping(raw: Any) -> FeatureSpec:
+    if not isinstance(raw, Mapping):
+        raise SpecError(f"a spec must be a mapping, got {type(raw).__name__}")
+    _check_keys(raw, _TOP_KEYS, "")
+    if "schema_version" not in raw:
+        raise SpecError(f"schema_version is missing; allowed: {_listed(_DEFAULT_CONVENTION)}")
+    entries = raw.get("features")
+    if not isinstance(entries, (list, tuple)):
+        raise SpecError(f"features must be a list, got {type(entries).__name__}")
+    alignment = raw.get("alignment_policy", {})
+    if not isinstance(alignment, Mapping):
+        raise SpecError(f"alignment_policy must be a mapping, got {type(alignment).__name__}")
+    _check_keys(alignment, _ALIGNMENT_KEYS, " in alignment_policy")
+    if raw.get("convention") == "":
+        raise SpecError(f"convention is ''; allowed: {_listed(map(repr, CONVENTIONS))}")
+    top = {key: raw[key] for key in ("schema_version", "convention", "dtype") if key in raw}
+    features = tuple(_feature(i, entry) for i, entry in enumerate(entries))
+    return FeatureSpec(features=features, **top, **alignment)
+
+
+def _feature(index: int, entry: Any) -> Feature:
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    try:
+        if not isinstance(entry, Mapping):
+            raise SpecError(f"must be a mapping, got {entry!r}")
+        op = entry.get("op")
+        if isinstance(op, str) and op in OPS:
+            _check_keys(entry, OPS[op].keys, f" for op {op}")
+        if "window" in entry and entry["window"] is None:
+            raise SpecError("window must be an integer, got None")
+        return Feature(
+            name=entry.get("name", ""),
+            op=entry.get("op", ""),
+            source=entry.get("source", "close"),
+            window=entry.get("window"),
+        )
+    except SpecError as error:
+        raise SpecError(f"features[{index}] ({name!r}): {error}") from error

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+Bars = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def walk_bars() -> Callable[..., Bars]:
+    """Bars of a random walk in cents, with flat stretches."""
+
+    def make(rows: int, seed: int = 0, level: float = 100.0) -> Bars:
+        rng = np.random.default_rng(seed)
+        steps = rng.integers(-20, 21, rows) * (rng.random(rows) < 0.8)
+        close = np.maximum(level + np.cumsum(steps) / 100, 0.01)
+        spread = rng.integers(0, 10, (2, rows)) / 100
+        return {
+            "open": np.concatenate((close[:1], close[:-1])),
+            "high": close + spread[0],
+            "low": np.maximum(close - spread[1], 0.01),
+            "close": close,
+            "volume": rng.integers(0, 10_000, rows).astype(np.float64),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., str]:
+    """Run Python source in a fresh process; return its stdout, fail on a non-zero exit."""
+
+    def run(source: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(source)],
+            env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run

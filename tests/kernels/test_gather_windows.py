@@ -1,0 +1,116 @@
+"""gather_windows against the oracle, and everything it must refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfa_kernels import gather_windows, reference
+
+DTYPES = ["float16", "float32", "float64", "int8", "uint16", "int64", "bool", "complex128"]
+
+
+def table(rows, columns, dtype="float32", seed=0):
+    return np.random.default_rng(seed).integers(0, 100, (rows, columns)).astype(dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), dtype=st.sampled_from(DTYPES), columns=st.integers(0, 9))
+def test_matches_oracle(data, dtype, columns):
+    rows = data.draw(st.integers(1, 40))
+    window = data.draw(st.integers(1, rows))
+    starts = data.draw(st.lists(st.integers(0, rows - window), max_size=20))
+    X = table(rows, columns, dtype)
+    got = gather_windows(X, np.array(starts, np.int64), window)
+    assert got.dtype == X.dtype
+    assert got.shape == (len(starts), window, columns)
+    assert np.array_equal(got, reference.gather_windows(X, starts, window))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])
+def test_integer_starts_of_any_width(dtype):
+    X = table(50, 3)
+    starts = np.array([0, 47, 3, 3], dtype)
+    assert np.array_equal(gather_windows(X, starts, 3), reference.gather_windows(X, starts, 3))
+    strided = np.array([0, 9, 47, 9], dtype)[::2]
+    assert np.array_equal(gather_windows(X, strided, 3), reference.gather_windows(X, strided, 3))
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        ([0, 3, -1, 99], r"starts\[2\] is -1; allowed: 0..7"),
+        ([8], r"starts\[0\] is 8; allowed: 0..7"),
+        (np.array([0, 2**64 - 1], np.uint64), r"starts\[1\] is \d+; allowed"),
+        (np.array([0, -(2**63)]), r"starts\[1\] is -\d+; allowed"),
+        ([0.0, 1.0], "integer dtype"),
+        ([True], "integer dtype"),
+        ([[0]], "1-D"),
+        (3, "1-D"),
+    ],
+)
+def test_bad_starts_leave_out_alone(starts, message):
+    X = table(10, 2)
+    out = np.full((np.size(starts), 3, 2), -1, np.float32)
+    with pytest.raises((ValueError, TypeError), match=message):
+        gather_windows(X, starts, 3, out)
+    assert (out == -1).all()
+
+
+@pytest.mark.parametrize("window", [0, -1, 11, 2**70, True, 2.0, None])
+def test_bad_window(window):
+    with pytest.raises((ValueError, TypeError), match="window"):
+        gather_windows(table(10, 2), [0], window)
+
+
+def test_bad_tables():
+    X = table(10, 4)
+    for bad, message in [
+        (X.T, "np.ascontiguousarray"),
+        (X[:, ::2], "np.ascontiguousarray"),
+        (X[0], "2-D"),
+        (X.tolist(), "numpy array"),
+        (X.astype(object), "numeric dtype"),
+        (X.astype("U3"), "numeric dtype"),
+        (np.zeros((10, 4), "datetime64[s]"), "numeric dtype"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=message):
+            gather_windows(bad, [0], 2)
+
+
+def test_out():
+    X = table(20, 3)
+    starts = [4, 0, 15]
+    want = reference.gather_windows(X, starts, 5)
+    out = np.empty((3, 5, 3), np.float32)
+    assert gather_windows(X, starts, 5, out) is out
+    assert np.array_equal(out, want)
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for bad, message in [
+        (np.empty((3, 5, 4), np.float32), "shape"),
+        (np.empty((3, 5, 3), np.float64), "dtype"),
+        (np.empty((3, 5, 3), ">f4"), "dtype"),
+        (np.empty((3, 3, 5), np.float32).transpose(0, 2, 1), "C-contiguous"),
+        (frozen, "read-only"),
+        (out.tolist(), "numpy array"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=message):
+            gather_windows(X, starts, 5, bad)
+    with pytest.raises(ValueError, match="overlaps X"):
+        gather_windows(X, [0], 5, X[5:10].reshape(1, 5, 3))
+
+
+def test_read_only_memmap(tmp_path):
+    X = table(30, 3)
+    X.tofile(tmp_path / "x")
+    stored = np.memmap(tmp_path / "x", np.float32, "r", shape=(30, 3))
+    assert np.array_equal(gather_windows(stored, [2, 20], 4), gather_windows(X, [2, 20], 4))
+
+
+def test_num_threads_is_checked():
+    for bad, error in [(0, ValueError), (10**6, ValueError), (1.0, TypeError), (True, TypeError)]:
+        with pytest.raises(error, match="num_threads"):
+            gather_windows(table(5, 2), [0], 2, num_threads=bad)

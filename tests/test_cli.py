@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+TINY = ["model.d_model=8", "model.nhead=2", "model.num_layers=1", "model.ffn_hidden=8"]
+TINY_FLAGS = [part for key in [*TINY, "train.batch_size=512"] for part in ("--set", key)]
+
+
+def tfa_perf(*args, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "tfa_perf", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+    )
+
+
+def test_train_writes_a_model_that_loads_safely(tmp_path):
+    out = tmp_path / "new" / "model.pt"
+    done = tfa_perf("train", "--config", "tuned", *TINY_FLAGS, "--steps", 3, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "5,031 bars, 55 features" in done.stdout
+    assert "train loss 0." in done.stdout
+    saved = torch.load(out, weights_only=True)
+    assert saved["config"]["model"]["d_model"] == 8
+    assert len(saved["features"]) == len(saved["scaler"]["mean"]) == 55
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "--set", "model.nhead=7"], "model.nhead: 7 does not divide d_model 96"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["train", "--set", "data.features=none.json"], "none.json"),
+        (["train", "--bars", "none.csv"], "none.csv"),
+        (["train", "--bars", "synthetic:100"], "no training window: 100 bars"),
+        (["train", "--device", "abacus"], "device: 'abacus'"),
+        (["demo", "--set", "train.lr=0"], "train.lr"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path):
+    done = tfa_perf(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [["demo", "--pairs", "0"], ["train", "--steps", "x"], ["fly"], []])
+def test_bad_usage_is_exit_code_2(args):
+    done = tfa_perf(*args)
+    assert done.returncode == 2
+    assert "usage: tfa-perf" in done.stderr
+
+
+def test_help_and_version():
+    assert "demo" in tfa_perf("--help").stdout
+    assert tfa_perf("--version").stdout == "tfa-perf 0.1.0\n"

@@ -1,0 +1,67 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """Names of the files in either wheel, built as `pip wheel` builds them."""
+    folder = tmp_path_factory.mktemp("wheels")
+    names = {}
+    for project, package in ((ROOT / "kernels", "tfa_kernels"), (ROOT, "tfa_perf")):
+        subprocess.run(
+            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, project],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        (wheel,) = folder.glob(f"{package}-*.whl")
+        names[package] = zipfile.ZipFile(wheel).namelist()
+    return names
+
+
+@pytest.mark.parametrize("package", ["tfa_kernels", "tfa_perf"])
+def test_each_wheel_holds_its_own_package_alone(wheels, package):
+    top = {name.split("/")[0] for name in wheels[package]}
+    assert top == {package, f"{package}-0.1.0.dist-info"}
+    assert f"{package}/py.typed" in wheels[package]
+
+
+def test_configs_and_sample_travel_in_the_wheel(wheels):
+    assert {
+        "tfa_perf/_configs/report.yaml",
+        "tfa_perf/_configs/tuned.yaml",
+        "tfa_perf/_configs/features/tfa55.json",
+        "tfa_perf-0.1.0.dist-info/licenses/LICENSE",
+        "tfa_perf-0.1.0.dist-info/licenses/tfa_perf/data/samples/LICENSE-arch.md",
+    } <= set(wheels["tfa_perf"])
+    assert any(n.startswith("tfa_perf/data/samples/") and "sp500" in n for n in wheels["tfa_perf"])
+
+
+def test_no_package_is_named_kernels(wheels):
+    # The Hugging Face package of that name is imported by transformers.
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_kernels_import_without_the_rest():
+    code = (
+        "import sys, tfa_kernels; "
+        "print([m for m in ('torch', 'polars', 'pydantic', 'tfa_perf') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['tfa-perf', '--help']\n"
+        "from tfa_perf.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    print(stop.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"

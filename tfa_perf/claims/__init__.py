@@ -1,0 +1,1 @@
+"""Measuring claims: paired timing of two sides."""

@@ -1,0 +1,96 @@
+"""Paired timing: two sides run in turn, and the ratio of their times with its interval.
+
+On a shared machine the speed drifts by more than the differences of interest, but two runs
+next to each other drift together. So the sides alternate (AB, BA, AB, ...), each pair gives
+one ratio, and the result is the median ratio with its exact order-statistic interval: no
+distribution is assumed (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Ratio", "interleave", "median_interval", "paired_ratio"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long the first side takes as the second.
+
+    ``low`` and ``high`` enclose the true median ratio with probability ``coverage``, which is
+    at least 0.95 from 6 pairs on.
+    """
+
+    median: float
+    low: float
+    high: float
+    coverage: float
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def verdict(self) -> str:
+        """"faster", "slower" or "no change detected", of the second side."""
+        if self.low > 1:
+            return "faster"
+        if self.high < 1:
+            return "slower"
+        return "no change detected"
+
+
+def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int, float]:
+    """Ranks (from 0) of the order statistics that enclose the median, and their coverage.
+
+    The narrowest symmetric pair whose coverage is at least ``confidence``; for fewer than 6
+    values there is none at 0.95, and the extremes with their own coverage are returned.
+    """
+    if n < 1:
+        raise ValueError(f"n: at least one value is needed, got {n}")
+
+    def coverage(k: int) -> float:
+        return 1 - 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+
+    k = 0
+    while k + 1 < (n - 1) / 2 and coverage(k + 1) >= confidence:
+        k += 1
+    return k, n - 1 - k, max(coverage(k), 0.0)
+
+
+def paired_ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
+    """Median of the pairs' ratios before/after, with its interval.
+
+    ``before[i]`` and ``after[i]`` are times (any one unit, > 0) of runs next to each other.
+    """
+    if len(before) != len(after) or not len(before):
+        raise ValueError(
+            f"before, after: as many times on either side are needed, "
+            f"got {len(before)} and {len(after)}"
+        )
+    logs = np.sort(np.log(np.asarray(before) / np.asarray(after)))
+    low, high, coverage = median_interval(len(logs))
+    median, low_log, high_log = np.median(logs), logs[low], logs[high]
+    return Ratio(*(math.exp(v) for v in (median, low_log, high_log)), coverage, len(logs))
+
+
+def interleave(
+    before: Callable[[], object], after: Callable[[], object], pairs: int
+) -> tuple[list[float], list[float]]:
+    """Run the two sides in turn, swapping which goes first; seconds of each run.
+
+    Warm both up beforehand: compilation has no place in a pair.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs):
+        order = (0, 1) if pair % 2 == 0 else (1, 0)
+        for side in order:
+            start = time.perf_counter()
+            (before, after)[side]()
+            times[side].append(time.perf_counter() - start)
+    return times

@@ -1,0 +1,154 @@
+"""The ``tfa-perf`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfa_perf import __version__
+
+__all__ = ["main"]
+
+_EPILOG = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["profile"]:
+        from tfa_perf.profile.__main__ import main as profile
+
+        return profile(argv[1:])
+    args = _parser().parse_args(argv)
+    try:
+        return _demo(args) if args.command == "demo" else _train(args)
+    except KeyboardInterrupt:
+        print("tfa-perf: interrupted", file=sys.stderr)
+        return 130
+    except _input_errors() as error:
+        print(f"tfa-perf: error: {error}", file=sys.stderr)
+        return 2
+    except _failures() as error:
+        print(f"tfa-perf: failed: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfa-perf",
+        description="Find, time and remove the bottlenecks of PyTorch time-series trainers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfa-perf {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo", help="the report's trainer and ours side by side: phase table and flame graph"
+    )
+    _shared_arguments(demo, config="report")
+    demo.add_argument(
+        "--after-config", metavar="FILE", help="config of our side (default: the same as --config)"
+    )
+    demo.add_argument(
+        "--pairs", type=_positive, default=20, help="timed steps of either side (default 20)"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="output folder (default runs/demo)"
+    )
+
+    train = commands.add_parser("train", help="bars to a fitted model")
+    _shared_arguments(train, config="tuned")
+    train.add_argument("--steps", type=_positive, help="stop after this many optimizer steps")
+    train.add_argument("--out", type=Path, help="file to write the model to")
+
+    commands.add_parser(
+        "profile", help="where a trainer's time goes: phase timers and a flame graph", add_help=False
+    )
+    return parser
+
+
+def _shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> None:
+    parser.add_argument(
+        "--config",
+        default=config,
+        metavar="FILE",
+        help=f"YAML file, or report or tuned (default {config})",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one key of the config, as train.batch_size=256",
+    )
+    parser.add_argument(
+        "--bars",
+        metavar="SOURCE",
+        help="CSV or Parquet file, sample, or synthetic:ROWS (default: the config's)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from tfa_perf.config import load_config
+    from tfa_perf.demo.run import run_demo
+
+    before = load_config(args.config, args.overrides)
+    after = load_config(args.after_config, args.overrides) if args.after_config else before
+    return run_demo(
+        before,
+        after,
+        bars=args.bars or before.data.bars,
+        device=args.device,
+        pairs=args.pairs,
+        out=args.out,
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    from tfa_perf.config import load_config
+    from tfa_perf.data.bars import load_bars
+    from tfa_perf.train.run import pick_device, train
+
+    config = load_config(args.config, args.overrides)
+    device = pick_device(args.device)
+    train(
+        config,
+        load_bars(args.bars or config.data.bars),
+        device,
+        max_steps=args.steps,
+        out=args.out,
+    )
+    return 0
+
+
+def _input_errors() -> tuple[type[Exception], ...]:
+    # Imported when something has gone wrong, so that --help needs no torch.
+    from tfa_kernels import SpecError
+
+    from tfa_perf.config import ConfigError
+    from tfa_perf.data.bars import BarsError
+    from tfa_perf.data.split import SplitError
+    from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.train.run import DeviceError
+
+    return (ConfigError, SpecError, BarsError, SplitError, SeveralSeriesError, DeviceError)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from tfa_perf.demo.sides import MismatchError
+
+    return (MismatchError,)

@@ -1,0 +1,231 @@
+"""One frozen, validated config, read from YAML.
+
+A config has three sections: ``data`` (what the model sees), ``model`` (its shape) and
+``train`` (how it is fitted). Every problem is a ConfigError of one line that names the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "bundled_configs",
+    "load_config",
+]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used: one line that names the key, the value and the fix."""
+
+
+def _number_in_yaml(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 (no point) as a string; people write it all the time.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _off_in_yaml(value: Any) -> Any:
+    # YAML 1.1 reads a bare off as false.
+    return "off" if value is False else value
+
+
+Real = Annotated[float, BeforeValidator(_number_in_yaml), Field(allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataConfig(_Section):
+    """What the model sees."""
+
+    bars: str = "sample"
+    """"sample", "synthetic:ROWS[:SEED]", or a CSV or Parquet file (relative to the config file)."""
+    features: str
+    """Feature spec, JSON or YAML (relative to the config file)."""
+    window: Positive
+    """Bars in one window: the report's T."""
+    horizon: Positive = 1
+    """Bars ahead whose log return the label is the sign of."""
+    min_volume: Annotated[Real, Field(ge=0)] | None = None
+    """Bars with less volume are not trained on."""
+    min_move: Annotated[Real, Field(ge=0)] | None = None
+    """Bars whose absolute forward log return is smaller are not trained on."""
+    train_fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.8
+    """Share of the time span used for training; the rest validates."""
+
+
+class ModelConfig(_Section):
+    """Shape of the pre-norm transformer encoder."""
+
+    d_model: Positive
+    nhead: Positive
+    num_layers: Positive
+    ffn_hidden: Positive
+    dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if self.d_model % self.nhead:
+            near = [n for n in range(1, self.d_model + 1) if self.d_model % n == 0 and n <= 64]
+            raise ValueError(
+                f"nhead: {self.nhead} does not divide d_model {self.d_model}; "
+                f"use one of {', '.join(map(str, near))}"
+            )
+        return self
+
+
+class TrainConfig(_Section):
+    """How the model is fitted."""
+
+    batch_size: Positive = 1024
+    accumulation: Positive = 1
+    """Batches per optimizer step."""
+    micro_batch: Positive | None = None
+    """Windows per forward/backward inside a batch; default 256 on a CPU (activations stay in
+    cache) and the whole batch on a GPU. It does not change the gradient."""
+    epochs: Positive = 25
+    lr: Annotated[Real, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.01
+    clip_norm: Annotated[Real, Field(gt=0)] | None = 1.0
+    amp: Annotated[Literal["auto", "off", "bf16"], BeforeValidator(_off_in_yaml)] = "auto"
+    """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    shuffle: bool = True
+    log_every: Positive = 50
+    """Steps between two reads of the loss, each of which waits for the device."""
+
+
+class Config(_Section):
+    """The whole config; see the three sections."""
+
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+
+
+def bundled_configs() -> Path:
+    """Folder of the configs that come with the package (report.yaml, tuned.yaml, features/)."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a config.
+
+    Parameters
+    ----------
+    source : a YAML file, or the name of a bundled config ("report", "tuned").
+    overrides : ``section.key=value`` strings; values are read as YAML. Paths given here are
+        relative to the working directory, paths inside the file to the file.
+
+    Raises
+    ------
+    ConfigError : the file cannot be read, or a key or value is not allowed.
+    """
+    path = Path(source)
+    if not path.exists() and path.suffix == "" and path.parent == Path():
+        named = bundled_configs() / f"{path.name}.yaml"
+        if not named.is_file():
+            known = ", ".join(sorted(p.stem for p in bundled_configs().glob("*.yaml")))
+            raise ConfigError(
+                f"config {str(source)!r}: no such file and no bundled config of that name; "
+                f"bundled: {known}"
+            )
+        path = named
+    tree = _read_yaml(path)
+    _anchor_paths(tree, path.parent)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_line(error)}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text; a config is a YAML file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(f"{path}: {where}{problem}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a config is a mapping with the sections data, model, train")
+    return tree
+
+
+def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return
+    for key in ("features", "bars"):
+        value = data.get(key)
+        if isinstance(value, str) and value != "sample" and not value.startswith("synthetic:"):
+            data[key] = str(folder / value)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name) or "." in name:
+        raise ConfigError(f"--set {override!r}: write section.key=value, as train.batch_size=256")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+    branch = tree.setdefault(section, {})
+    if not isinstance(branch, dict):
+        raise ConfigError(f"{section}: must be a section of keys, got {branch!r}")
+    branch[name] = value
+
+
+def _first_line(error: ValidationError) -> str:
+    """The first problem in pydantic's list as one line, with a count of the others."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = [str(part) for part in first["loc"]]
+    given = first.get("input")
+    if first["type"] == "extra_forbidden":
+        line = _unknown_key(path)
+    elif first["type"] == "missing":
+        line = f"{'.'.join(path)}: missing; give it a value"
+    elif first["type"] == "value_error":
+        line = ".".join([*path, str(first["ctx"]["error"])])
+    else:
+        # A union adds the name of its branch to the location; the key is what precedes it.
+        path = path[:2]
+        line = f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, got {given!r}"
+    more = len(problems) - 1
+    return line + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _unknown_key(path: list[str]) -> str:
+    sections = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}
+    owner: type[BaseModel] = sections.get(path[0], Config) if len(path) > 1 else Config
+    allowed = list(owner.model_fields)
+    close = difflib.get_close_matches(path[-1], allowed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{'.'.join(path)}: unknown key; {hint}allowed: {', '.join(allowed)}"

@@ -1,0 +1,24 @@
+"""From files of bars to feature tables, labels and scalers."""
+
+from tfa_perf.data.bars import Bars, BarsError, load_bars
+from tfa_perf.data.labels import Labels, forward_return_labels
+from tfa_perf.data.scaler import Scaler, fit_scaler, transform
+from tfa_perf.data.store import FeatureStore, StoreError, StoreWriter, create_store, open_store
+from tfa_perf.data.synthetic import synthetic_bars
+
+__all__ = [
+    "Bars",
+    "BarsError",
+    "FeatureStore",
+    "Labels",
+    "Scaler",
+    "StoreError",
+    "StoreWriter",
+    "create_store",
+    "fit_scaler",
+    "forward_return_labels",
+    "load_bars",
+    "open_store",
+    "synthetic_bars",
+    "transform",
+]

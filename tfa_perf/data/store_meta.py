@@ -1,0 +1,88 @@
+"""What `meta.json` of a feature store must hold. Nothing in it can name a file elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from tfa_perf.data.scaler import Scaler
+
+FORMAT = "tfa-perf feature store"
+VERSION = 1
+DTYPES = {"features": "<f4", "labels": "<f4", "trainable": "|b1", "ts": "<i8"}
+REBUILD = "rebuild the store"
+DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
+
+
+class StoreError(ValueError):
+    """A feature store that cannot be written or read; the message says why and what to do."""
+
+
+def array_shapes(rows: int, features: int) -> dict[str, tuple[int, ...]]:
+    return {name: (rows, features) if name == "features" else (rows,) for name in DTYPES}
+
+
+def check_meta(meta: Any) -> None:
+    """Raise ValueError, naming the entry, unless `meta` describes a store of this version."""
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"'format' is not {FORMAT!r}")
+    if meta.get("version") != VERSION:
+        raise ValueError(f"'version' is {meta.get('version')!r}, this program reads {VERSION}")
+    data, rows = meta.get("data"), meta.get("rows")
+    if not isinstance(data, str) or not DATA_FOLDER.fullmatch(data):
+        raise ValueError(f"'data' is {data!r}, not data- and 16 hexadecimal digits")
+    if type(rows) is not int or rows < 1:
+        raise ValueError(f"'rows' is {rows!r}, not a positive whole number")
+    for key in ("spec_hash", "convention"):
+        if not isinstance(meta.get(key), str):
+            raise ValueError(f"{key!r} is {meta.get(key)!r}, not text")
+    for key in ("names", "symbols"):
+        names = meta.get(key)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{key!r} is not a list of text")
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"{key!r} is empty or repeats a name")
+    offsets = meta.get("offsets")
+    if not isinstance(offsets, list) or not all(type(offset) is int for offset in offsets):
+        raise ValueError("'offsets' is not a list of whole numbers")
+    if len(offsets) != len(meta["symbols"]) + 1 or offsets != sorted(offsets):
+        raise ValueError("'offsets' does not rise, or is not one longer than 'symbols'")
+    if offsets[0] != 0 or offsets[-1] != rows:
+        raise ValueError(f"'offsets' does not go from 0 to {rows} rows")
+    if type(meta.get("scaled")) is not bool:
+        raise ValueError(f"'scaled' is {meta.get('scaled')!r}, not true or false")
+    scaler = meta.get("scaler")
+    if scaler is None and meta["scaled"]:
+        raise ValueError("'scaled' is true, but there is no 'scaler'")
+    if scaler is not None and Scaler.from_dict(scaler).mean.size != len(meta["names"]):
+        raise ValueError("'scaler' does not have one mean per name")
+    files = meta.get("files")
+    if not isinstance(files, dict) or set(files) != {f"{name}.npy" for name in DTYPES}:
+        raise ValueError(f"'files' does not describe {', '.join(f'{name}.npy' for name in DTYPES)}")
+    for file, entry in files.items():
+        numbers = [entry.get(key) for key in ("bytes", "crc32")] if isinstance(entry, dict) else []
+        if [type(number) for number in numbers] != [int, int]:
+            raise ValueError(f"'files' does not give bytes and crc32 of {file}")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    file = path / "meta.json"
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+        check_meta(meta)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no feature store here; build one with create_store") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: {error}; {REBUILD}") from error
+    return dict(meta)
+
+
+def crc32(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

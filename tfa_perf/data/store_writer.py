@@ -1,0 +1,216 @@
+"""Building a feature store beside the one that is there, and publishing it in one step."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfa_perf.data.scaler import Scaler
+from tfa_perf.data.store_meta import (
+    DTYPES,
+    FORMAT,
+    REBUILD,
+    VERSION,
+    StoreError,
+    array_shapes,
+    check_meta,
+    crc32,
+)
+
+_OURS = re.compile(r"(data|build)-[0-9a-f]{16}")
+
+
+class StoreWriter:
+    """Writable arrays of a store that is being built. Made by `create_store`."""
+
+    def __init__(self, path: Path, rows: int, features: int) -> None:
+        self._path = path
+        self._shapes = array_shapes(rows, features)
+        self._maps: dict[str, np.memmap[Any, Any]] = {}
+        self._folder = path / f"build-{secrets.token_hex(8)}"
+        self._new_folders: list[Path] = []
+        self._committed = False
+
+    def __enter__(self) -> StoreWriter:
+        self._new_folders = [p for p in (self._path, *self._path.parents) if not p.exists()]
+        try:
+            self._folder.mkdir(parents=True)
+            need = sum(
+                math.prod(shape) * np.dtype(DTYPES[name]).itemsize
+                for name, shape in self._shapes.items()
+            )
+            free = shutil.disk_usage(self._folder).free
+            if need > free:
+                raise OSError(errno.ENOSPC, f"needs {need:,} bytes, {free:,} are free")
+            for name, shape in self._shapes.items():
+                file = self._folder / f"{name}.npy"
+                self._maps[name] = np.lib.format.open_memmap(
+                    file, mode="w+", dtype=np.dtype(DTYPES[name]), shape=shape
+                )
+                _reserve(file)
+        except OSError as error:
+            self._discard()
+            raise StoreError(
+                f"{self._path}: cannot hold {self._shapes['features']} features: {error}; "
+                "choose a folder with room that can be written"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._committed:
+            return
+        self._discard()
+        if kind is None:
+            raise StoreError(f"{self._path}: nothing was stored; call commit() inside the with")
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        return self._array("features")
+
+    @property
+    def labels(self) -> npt.NDArray[np.float32]:
+        return self._array("labels")
+
+    @property
+    def trainable(self) -> npt.NDArray[np.bool_]:
+        return self._array("trainable")
+
+    @property
+    def ts(self) -> npt.NDArray[np.int64]:
+        return self._array("ts")
+
+    def commit(
+        self,
+        *,
+        names: Sequence[str],
+        spec_hash: str,
+        convention: str,
+        symbols: Sequence[str] = ("",),
+        offsets: npt.NDArray[np.int64] | None = None,
+        scaler: Scaler | None = None,
+        scaled: bool = False,
+    ) -> None:
+        """Publish the arrays in place of the store that was there, and remove that.
+
+        Raises
+        ------
+        StoreError : a value that does not fit the arrays, or the disk refuses; what was there
+            before stays.
+        """
+        self._array("ts")
+        rows = self._shapes["ts"][0]
+        meta: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "data": self._folder.name.replace("build-", "data-"),
+            "rows": rows,
+            "names": list(names),
+            "spec_hash": spec_hash,
+            "convention": convention,
+            "symbols": list(symbols),
+            "offsets": [0, rows] if offsets is None else np.asarray(offsets).tolist(),
+            "scaler": None if scaler is None else scaler.to_dict(),
+            "scaled": scaled,
+            "files": {f"{name}.npy": {"bytes": 0, "crc32": 0} for name in DTYPES},
+        }
+        width = self._shapes["features"][1]
+        if len(names) != width:
+            raise StoreError(f"{self._path}: {width} features but {len(names)} names; name each")
+        try:
+            check_meta(meta)
+            for array in self._maps.values():
+                array.flush()
+            self._maps.clear()
+            for name in DTYPES:
+                file = self._folder / f"{name}.npy"
+                _sync(file)
+                meta["files"][file.name] = {"bytes": file.stat().st_size, "crc32": crc32(file)}
+            _sync(self._folder)
+            os.rename(self._folder, self._path / meta["data"])
+            self._folder = self._path / meta["data"]
+            draft = self._folder / "meta.json"
+            draft.write_text(json.dumps(meta, indent=1, allow_nan=False), encoding="utf-8")
+            _sync(draft)
+            _sync(self._path)
+            os.replace(draft, self._path / "meta.json")
+            self._committed = True
+            _sync(self._path)
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{self._path}: cannot commit: {error}; {REBUILD}") from error
+        for entry in self._path.iterdir():
+            if _OURS.fullmatch(entry.name) and entry != self._folder and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._maps:
+            raise StoreError(f"{self._path}: the arrays exist only inside the with, until commit()")
+        return self._maps[name].view(np.ndarray)
+
+    def _discard(self) -> None:
+        self._maps.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in self._new_folders:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def create_store(path: str | Path, *, rows: int, features: int) -> StoreWriter:
+    """A context in which the arrays of a new store at the folder `path` are written.
+
+    ::
+
+        with create_store(path, rows=len(bars), features=len(names)) as writer:
+            build_features(bars, spec, out=writer.features)
+            writer.labels[...] = labels.y
+            writer.commit(names=names, spec_hash=..., convention=...)
+
+    The arrays start as zeros and must not be written after `commit`. Their room on the disk is
+    reserved first, since a full disk would kill a process that writes through a memory map. An
+    exception before `commit` removes what was written; a store that was there stays.
+
+    Raises
+    ------
+    StoreError : no rows or features, a folder that cannot be written, no room, or no `commit`.
+    """
+    path = Path(path)
+    if rows < 1 or features < 1:
+        raise StoreError(f"a store needs rows and features, got {rows} rows, {features} features")
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path}: is a file; give a folder")
+    return StoreWriter(path, int(rows), int(features))
+
+
+def _reserve(file: Path) -> None:
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            try:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                # Some file systems cannot reserve, which is no reason to refuse them.
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

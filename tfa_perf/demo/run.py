@@ -1,0 +1,140 @@
+"""``tfa-perf demo``: time both trainers in turn, then sample their stacks, and show the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tfa_perf.config import Config
+from tfa_perf.data.bars import Bars, load_bars
+from tfa_perf.demo.alternate import Options
+from tfa_perf.demo.sides import build_sides
+from tfa_perf.demo.table import once_table, step_table
+from tfa_perf.demo.timing import StepTimes, time_once, time_steps
+from tfa_perf.profile.flame import Stack, phase_shares
+from tfa_perf.profile.machine import machine
+from tfa_perf.profile.page import Run, write_page
+from tfa_perf.profile.sampler import ProfileResult, run_profiled
+from tfa_perf.profile.steps import phase_rows, sum_laps
+from tfa_perf.train.run import pick_device
+
+__all__ = ["run_demo"]
+
+_WARMUP = 2
+# Of either side, the profiler's own warm-up of a few steps included.
+_SAMPLED_STEPS = 10
+_ONCE_PAIRS = 20
+_LARGE_TABLE_ROWS = 100_000
+# A frame of the loop tells which side a stack belongs to.
+_LOOPS = {"before": "tfa_perf/baseline/loop.py", "after": "tfa_perf/train/loop.py"}
+
+
+def run_demo(
+    before: Config, after: Config, *, bars: str, device: str, pairs: int, out: Path
+) -> int:
+    """Compare the report's trainer under ``before`` with ours under ``after``; 0 when done.
+
+    Prints the phase table and writes ``flame.html`` and the profile's files into ``out``.
+
+    Raises the errors of ``load_bars``, ``build_sides`` and ``pick_device``.
+    """
+    console = Console()
+    where = pick_device(device)
+    loaded = load_bars(bars)
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(f"bars: {loaded!r}", highlight=False)
+    console.print(f"machine: {_machine()}", highlight=False)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        # A refresh from the bar's own thread would land inside a timed step.
+        auto_refresh=False,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("preparing", total=_WARMUP + pairs + 2 * _SAMPLED_STEPS)
+
+        def advance(description: str, by: float = 1) -> None:
+            progress.update(bar, description=description, advance=by)
+            progress.refresh()
+
+        advance("features and caches", 0)
+        once = time_once(loaded, before.data.features, out / "cache", pairs=_once_pairs(loaded))
+        sides = build_sides(loaded, before, after, where, steps=_WARMUP + pairs)
+        with (out / "before.log").open("w", encoding="utf-8") as log:
+            times = time_steps(
+                sides,
+                where,
+                pairs=pairs,
+                warmup=_WARMUP,
+                log=log,
+                advance=lambda: advance("training, step by step in turn"),
+            )
+        advance("training again, sampled by py-spy", 0)
+        profile = _sample(before, after, bars, str(where), out)
+        advance("writing the page", 2 * _SAMPLED_STEPS)
+        runs = [
+            _run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)
+        ]
+        page = write_page(
+            out / "flame.html", runs, title="One training step, before and after"
+        )
+    console.print(once_table(once))
+    console.print(step_table(*times))
+    console.print(
+        f"{pairs} steps of either side in turn, after {_WARMUP} of warm-up; "
+        f"stacks: {profile.sampler}, {profile.reason}",
+        highlight=False,
+    )
+    for file in (page, *profile.files):
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _once_pairs(bars: Bars) -> int:
+    # Fewer on a large table keep the demo short; 6 pairs are the fewest with a 95 % interval.
+    return _ONCE_PAIRS if len(bars) <= _LARGE_TABLE_ROWS else 6
+
+
+def _sample(before: Config, after: Config, bars: str, device: str, out: Path) -> ProfileResult:
+    options = Options(
+        before=before,
+        after=after,
+        bars=bars,
+        device=device,
+        steps=_SAMPLED_STEPS,
+        log=out / "sampled.log",
+    )
+    return run_profiled(["-m", "tfa_perf.demo.alternate", options.model_dump_json()], out)
+
+
+def _run(label: str, times: StepTimes, profile: ProfileResult) -> Run:
+    stacks = [
+        stack for whole in profile.stacks if (stack := _below(_LOOPS[label], whole)) is not None
+    ]
+    lap = sum_laps(times.laps)
+    steps = len(times.laps)
+    return Run(
+        label=label,
+        stacks=stacks,
+        steps=steps,
+        ms_per_step=1e3 * lap.wall_s / steps,
+        rows=phase_rows(lap, steps, phase_shares(stacks)),
+        detail=f"{steps} timed steps · stacks: {profile.sampler} · {_machine()}",
+        rate=profile.rate,
+    )
+
+
+def _below(loop: str, stack: Stack) -> Stack | None:
+    """The stack's phase and its frames from the loop on; None where the loop is not in it."""
+    for depth, frame in enumerate(stack.frames):
+        if loop in frame:
+            return Stack(stack.thread, (stack.frames[0], *stack.frames[depth:]), stack.weight)
+    return None
+
+
+def _machine() -> str:
+    return " · ".join(f"{key} {value}" for key, value in machine({}).items())

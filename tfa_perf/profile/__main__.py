@@ -1,0 +1,190 @@
+"""``python -m tfa_perf.profile``: run a training program and show where its steps' time goes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tfa_perf.profile.flame import phase_shares
+from tfa_perf.profile.machine import machine
+from tfa_perf.profile.page import Run, write_page
+from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
+
+PAGE_FILE = "flame.html"
+
+_USAGE = """python -m tfa_perf.profile [options] -- script.py args...
+       python -m tfa_perf.profile [options] -- -m package.module args...
+       python -m tfa_perf.profile [options] --config FILE [trainer options]"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"tfa_perf.profile: {message} (--help shows the usage)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m tfa_perf.profile", usage=_USAGE, description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write the results (default: profiles/TIME-NAME)",
+    )
+    parser.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="auto",
+        help="auto: py-spy, or a sampler inside the process where py-spy cannot attach; "
+        "none: phase timers alone (default: auto)",
+    )
+    parser.add_argument(
+        "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
+    )
+    trainer = parser.add_argument_group("profile the tfa-perf trainer")
+    trainer.add_argument("--config", metavar="FILE", help="the training configuration")
+    trainer.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    trainer.add_argument("--bars", metavar="SOURCE")
+    trainer.add_argument("--steps", type=int, metavar="N")
+    trainer.add_argument("--device", metavar="NAME")
+    return parser
+
+
+def _trainer_command(options: argparse.Namespace) -> list[str]:
+    command = ["-m", "tfa_perf", "train", "--config", options.config]
+    for setting in options.sets:
+        command += ["--set", setting]
+    for name in ("bars", "steps", "device"):
+        value = getattr(options, name)
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    return command
+
+
+def _program_name(command: Sequence[str], config: str | None) -> str:
+    if config is not None:
+        return Path(config).stem
+    if command[0] == "-m":
+        return command[1].rsplit(".", 1)[-1]
+    return Path(command[0]).stem
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Options and the command to run, as it would follow ``python``."""
+    own, program = list(argv), []
+    if "--" in own:
+        split = own.index("--")
+        own, program = own[:split], own[split + 1 :]
+    parser = _parser()
+    options = parser.parse_args(own)
+    trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
+    trainer += ["--set"] if options.sets else []
+    if options.config is not None:
+        if program:
+            parser.error("give either --config or a program after --, not both")
+        program = _trainer_command(options)
+    elif trainer:
+        parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
+    elif not program:
+        parser.error("nothing to run; give a script after --, or --config FILE")
+    elif program[0] == "-m":
+        if len(program) < 2:
+            parser.error("-m needs a module name after it")
+    elif not Path(program[0]).exists():
+        parser.error(f"cannot find the script {program[0]!r}; check the path")
+    if not 1 <= options.rate <= 1000:
+        parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
+    if options.out is None:
+        name = _program_name(program, options.config)
+        options.out = Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out} is a file; give a folder")
+    return options, program
+
+
+def run_of(result: ProfileResult, label: str) -> Run:
+    """A profiled run as the page shows it."""
+    times = result.times
+    details = [f"python {' '.join(result.command)}", f"stacks: {result.sampler} ({result.reason})"]
+    if times is not None and times.measured_steps:
+        details.append(f"{times.measured_steps} steps after {times.warmup_steps} of warm-up")
+    details.extend(
+        f"{key} {value}" for key, value in machine(times.environment if times else {}).items()
+    )
+    return Run(
+        label=label,
+        stacks=result.stacks,
+        steps=times.measured_steps if times else 0,
+        ms_per_step=times.ms_per_step if times else 1e3 * result.wall_s,
+        rows=times.rows(phase_shares(result.stacks)) if times else [],
+        detail=" · ".join(details),
+        rate=result.rate,
+    )
+
+
+def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
+    times = result.times
+    if times is None:
+        console.print(
+            f"no phase times: the program ended with code {result.exit_code} without running its "
+            "exit handlers"
+        )
+    else:
+        table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
+        per_step = "/step" if run.steps else ""
+        for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
+            table.add_column(heading, justify="left" if heading == "phase" else "right")
+        for row in run.rows:
+            stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
+            table.add_row(
+                escape(row.phase),
+                f"{row.ms:.3f}",
+                f"{100 * row.share:.1f}",
+                f"{row.calls:.2f}",
+                stacks,
+            )
+        console.print(table)
+        if times.measured_steps and times.step_median_s is not None:
+            left_out = f"{times.warmup_steps} warm-up steps"
+            start_s = times.window[0] * times.wall_s
+            console.print(
+                f"{times.steps} steps, {times.measured_steps} measured; the first {left_out} with "
+                f"start-up took {start_s:.2f} s and are left out; median step "
+                f"{1e3 * times.step_median_s:.3f} ms"
+            )
+        else:
+            console.print(f"{times.steps} steps: too few to measure, times are of the whole run")
+    console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
+    console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
+    for file in files:
+        console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the program's exit code."""
+    options, command = _parse(sys.argv[1:] if argv is None else argv)
+    # The program owns stdout: it may be piped on.
+    console = Console(stderr=True)
+    try:
+        result = run_profiled(command, options.out, sampler=options.sampler, rate=options.rate)
+        run = run_of(result, _program_name(command, options.config))
+        page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
+    except OSError as error:
+        console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
+        return 1
+    _show(console, result, run, (page, *result.files))
+    return result.exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,164 @@
+"""Phase timers around the parts of a training step, installed without editing the program."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from tfa_perf.profile import wrappers
+from tfa_perf.profile.phases import outermost, phase, recording_main_thread, set_tracing
+from tfa_perf.profile.post_import import on_import
+
+Function = Callable[..., Any]
+Undo = Callable[[], None]
+_MARK = "__tfa_perf_hook__"
+
+
+class _Patches:
+    """Attributes replaced, in order, and how to put each one back."""
+
+    def __init__(self, on_step: Callable[[], None] | None) -> None:
+        self._undo: list[Undo] = []
+        self._on_step = on_step
+        self._in_step = False
+
+    def replace(self, root: Any, path: str, wrap: Callable[[Function], Function]) -> None:
+        """Wrap ``root.path``; nothing happens where this version of the library lacks it."""
+        *parents, name = path.split(".")
+        owner = root
+        for parent in parents:
+            owner = getattr(owner, parent, None)
+        original = getattr(owner, name, None)
+        if owner is None or original is None:
+            return
+        own = name in vars(owner)
+        wrapped = wrap(original)
+        setattr(owner, name, wrapped)
+
+        def undo() -> None:
+            # Something patched over us later keeps its own patch; ours stays inert below it.
+            if vars(owner).get(name) is wrapped:
+                if own:
+                    setattr(owner, name, original)
+                else:
+                    delattr(owner, name)
+
+        self._undo.append(undo)
+
+    def restore(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+        set_tracing(None)
+
+    def torch(self, torch: ModuleType) -> None:
+        set_tracing(torch.compiler.is_compiling)
+        for path, wrap in {
+            "Tensor.to": wrappers.h2d(wrappers.to_leaves_host),
+            "Tensor.cuda": wrappers.h2d(wrappers.cuda_leaves_host),
+            "Tensor.copy_": wrappers.h2d(wrappers.copy_leaves_host),
+            "Tensor.item": wrappers.loss_read,
+            "Tensor.tolist": wrappers.loss_read,
+            "Tensor.__float__": wrappers.loss_read,
+            "nn.Module.__call__": wrappers.forward,
+            "nn.Module.zero_grad": wrappers.zero_grad,
+            "Tensor.backward": wrappers.backward,
+            "autograd.backward": wrappers.backward,
+            "nn.utils.clip_grad_norm_": wrappers.clip,
+            "nn.utils.clip_grad_value_": wrappers.clip,
+            "nn.utils.clip_grad.clip_grad_norm_": wrappers.clip,
+            "nn.utils.clip_grad.clip_grad_value_": wrappers.clip,
+            "save": wrappers.checkpoint,
+            "cuda.synchronize": wrappers.device_wait,
+            "optim.Optimizer.zero_grad": wrappers.zero_grad,
+        }.items():
+            self.replace(torch, path, wrap)
+        self._optimizers(torch.optim.Optimizer)
+
+    def _optimizers(self, base: type) -> None:
+        def construct(original: Function) -> Function:
+            @wraps(original)
+            def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+                original(optimizer, *args, **kwargs)
+                self._step_of(type(optimizer))
+
+            return __init__
+
+        self.replace(base, "__init__", construct)
+        classes = [base]
+        while classes:
+            cls = classes.pop()
+            classes.extend(cls.__subclasses__())
+            self._step_of(cls)
+
+    def _step_of(self, cls: type) -> None:
+        # torch puts its own wrapper on a class's step at the first instance and marks it `hooked`.
+        # Ours goes outside that one, never inside, or taking ours off would take off torch's.
+        owner = next((c for c in cls.__mro__ if "step" in vars(c)), None)
+        step = getattr(owner, "step", None)
+        if getattr(step, "hooked", False) and not hasattr(step, _MARK):
+            self.replace(owner, "step", self._optimizer)
+
+    def _optimizer(self, original: Function) -> Function:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not outermost():
+                return original(*args, **kwargs)
+            with phase("optimizer"):
+                return original(*args, **kwargs)
+
+        @wraps(original)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if self._in_step or not recording_main_thread():
+                return call(*args, **kwargs)
+            self._in_step = True
+            try:
+                result = call(*args, **kwargs)
+            finally:
+                self._in_step = False
+            if self._on_step is not None:
+                self._on_step()
+            return result
+
+        setattr(step, _MARK, True)
+        return step
+
+    def dataloader(self, module: ModuleType) -> None:
+        self.replace(module, "DataLoader.__iter__", wrappers.data_wait)
+        self.replace(module, "_BaseDataLoaderIter.__next__", wrappers.data_wait)
+
+    def window_loader(self, module: ModuleType) -> None:
+        self.replace(module, "WindowBatches.__next__", wrappers.data_wait)
+
+    def numba(self, module: ModuleType) -> None:
+        self.replace(module, "Dispatcher.compile", wrappers.numba_compile)
+
+    def rich(self, module: ModuleType) -> None:
+        self.replace(module, "Progress.update", wrappers.log)
+        self.replace(module, "Progress.advance", wrappers.log)
+
+
+@contextmanager
+def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
+    """Patch the hook points inside the block and restore them after it.
+
+    Libraries not imported yet are patched when the program imports them; none is imported here.
+    `on_step` is called on the recorder's main thread at the end of each outermost optimizer step.
+    """
+    patches = _Patches(on_step)
+    try:
+        patches.replace(builtins, "print", wrappers.log)
+        with on_import(
+            {
+                "torch": patches.torch,
+                "torch.utils.data.dataloader": patches.dataloader,
+                "numba.core.dispatcher": patches.numba,
+                "rich.progress": patches.rich,
+                "tfa_perf.data.loader": patches.window_loader,
+            }
+        ):
+            yield
+    finally:
+        patches.restore()

@@ -1,0 +1,289 @@
+"""Named spans of a training step, and their exclusive time per thread.
+
+A span costs two clock reads while a recorder is active and one global read when none is. Time is
+kept exclusive by construction: at every boundary the time since the last boundary goes to the
+innermost open span, or to ``other`` when none is open. So the phases of a lap and ``other`` always
+add up to the lap's wall clock.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from time import perf_counter_ns
+from typing import TypeVar
+
+OTHER = "other"
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_active: Recorder | None = None
+
+
+def _never() -> bool:
+    return False
+
+
+# Replaced by `torch.compiler.is_compiling` once torch is loaded: a compiler that traces through a
+# span must see nothing but a constant.
+_tracing: Callable[[], bool] = _never
+
+
+class phase:
+    """Time a block or a function under a name: ``with phase("augment"):`` or ``@phase("augment")``.
+
+    Times are exclusive: a phase inside another is taken off the outer one. Stacks find the phase of
+    a frame by reading the source, so give the name as a string literal. Free to leave in: without
+    an active recorder nothing is recorded.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> phase:
+        if _active is not None and not _tracing():
+            _active._spans().enter(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if _active is not None and not _tracing():
+            _active._spans().leave(self)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a plain function.
+
+        Raises:
+            TypeError: `function` is a generator or a coroutine function, whose call returns before
+                its body has run.
+        """
+        if (
+            inspect.isgeneratorfunction(function)
+            or inspect.iscoroutinefunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise TypeError(
+                f"@phase({self.name!r}) cannot time {function.__qualname__}: calling a generator "
+                "or coroutine function does not run its body; use `with phase(...)` inside it"
+            )
+        name = self.name
+
+        @functools.wraps(function)
+        def timed(*args: object, **kwargs: object) -> object:
+            with phase(name):
+                return function(*args, **kwargs)
+
+        return timed  # type: ignore[return-value]
+
+
+class _Spans:
+    """Open spans and running totals (ns) of one thread."""
+
+    __slots__ = ("calls", "last", "stack", "thread", "top", "totals")
+
+    def __init__(self, thread: str) -> None:
+        self.thread = thread
+        self.stack: list[phase] = []
+        self.top = OTHER
+        self.totals: defaultdict[str, int] = defaultdict(int)
+        self.calls: defaultdict[str, int] = defaultdict(int)
+        self.last = perf_counter_ns()
+
+    def enter(self, span: phase) -> None:
+        now = perf_counter_ns()
+        self.totals[self.top] += now - self.last
+        self.last = now
+        self.stack.append(span)
+        self.top = span.name
+        self.calls[span.name] += 1
+
+    def leave(self, span: phase) -> None:
+        stack = self.stack
+        if not stack or stack[-1] is not span:
+            self._leave_out_of_order(span)
+            return
+        now = perf_counter_ns()
+        self.totals[self.top] += now - self.last
+        self.last = now
+        stack.pop()
+        self.top = stack[-1].name if stack else OTHER
+
+    def _leave_out_of_order(self, span: phase) -> None:
+        # A suspended generator can close its span after its consumer opened another; a span opened
+        # before the recorder became active is not on the stack at all.
+        self.flush()
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is span:
+                del self.stack[index]
+                break
+        self.top = self.stack[-1].name if self.stack else OTHER
+
+    def flush(self) -> None:
+        now = perf_counter_ns()
+        self.totals[self.top] += now - self.last
+        self.last = now
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What one thread did between two cuts.
+
+    `phases` maps each phase to its exclusive seconds and always holds ``other``, the time inside no
+    phase; ``sum(phases.values()) == wall_s`` exactly. `calls` counts spans opened, per phase.
+    """
+
+    wall_s: float
+    phases: dict[str, float]
+    calls: dict[str, int]
+
+    @property
+    def other_s(self) -> float:
+        """Seconds inside no phase."""
+        return self.phases[OTHER]
+
+
+# Seconds are rounded down to multiples of 2**-30 s (0.93 ns): sums and differences of such doubles
+# are exact below 2**22 s, which is what makes a lap add up exactly.
+_TICKS = 1 << 30
+
+
+def _exact_seconds(ns: int) -> float:
+    return (ns * _TICKS // 1_000_000_000) / _TICKS
+
+
+class LapCursor:
+    """Cuts laps out of a recorder's running totals, independently of other cursors on it."""
+
+    def __init__(self, spans: _Spans) -> None:
+        self._spans = spans
+        spans.flush()
+        self._totals = dict(spans.totals)
+        self._calls = dict(spans.calls)
+
+    def lap(self) -> Lap:
+        """The time since the last cut. Spans still open count up to now."""
+        spans = self._spans
+        spans.flush()
+        totals, calls = dict(spans.totals), dict(spans.calls)
+        spent = {name: ns - self._totals.get(name, 0) for name, ns in totals.items()}
+        wall = _exact_seconds(sum(spent.values()))
+        phases = {name: _exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
+        phases[OTHER] = wall - sum(phases.values())
+        counts = {
+            name: count - self._calls.get(name, 0)
+            for name, count in calls.items()
+            if count != self._calls.get(name, 0)
+        }
+        self._totals, self._calls = totals, calls
+        return Lap(wall, phases, counts)
+
+
+class Recorder:
+    """Collects spans. The thread that makes it is its main thread: laps are about that thread."""
+
+    def __init__(self) -> None:
+        self._main_id = get_ident()
+        self._main = _Spans(threading.current_thread().name)
+        self._others: dict[int, _Spans] = {}
+        self._cursor = LapCursor(self._main)
+
+    def _spans(self) -> _Spans:
+        ident = get_ident()
+        if ident == self._main_id:
+            return self._main
+        spans = self._others.get(ident)
+        if spans is None:
+            spans = self._others[ident] = _Spans(threading.current_thread().name)
+        return spans
+
+    def lap(self) -> Lap:
+        """What the main thread did since the last call, or since the recorder was made.
+
+        Raises:
+            RuntimeError: called on another thread.
+        """
+        if get_ident() != self._main_id:
+            raise RuntimeError(
+                f"lap() was called on thread {threading.current_thread().name!r}, but this "
+                f"recorder belongs to {self._main.thread!r}; call it there"
+            )
+        return self._cursor.lap()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Keep the block out of the main thread's phases and laps, wall clock included."""
+        self._main.flush()
+        try:
+            yield
+        finally:
+            self._main.last = perf_counter_ns()
+
+    def cursor(self) -> LapCursor:
+        """A separate series of laps of the main thread, starting now."""
+        return LapCursor(self._main)
+
+    def other_threads(self) -> dict[str, dict[str, float]]:
+        """Exclusive seconds per phase of every other thread that opened a span, by thread name."""
+        threads: dict[str, dict[str, float]] = {}
+        for spans in list(self._others.values()):
+            phases = threads.setdefault(spans.thread, {})
+            for name, ns in list(spans.totals.items()):
+                if name != OTHER:
+                    phases[name] = phases.get(name, 0.0) + ns / 1e9
+        return threads
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Make `recorder` the process's active one inside the block.
+
+    Raises:
+        RuntimeError: another recorder is active.
+    """
+    global _active
+    if _active is not None:
+        raise RuntimeError("another Recorder is active in this process; leave its block first")
+    _active = recorder
+    try:
+        yield recorder
+    finally:
+        _active = None
+        for spans in (recorder._main, *recorder._others.values()):
+            spans.flush()
+            spans.stack.clear()
+            spans.top = OTHER
+
+
+def outermost() -> bool:
+    """True when a recorder is active and this thread is inside no span."""
+    if _tracing() or _active is None:
+        return False
+    return not _active._spans().stack
+
+
+def recording_main_thread() -> bool:
+    """True when a recorder is active and this is its main thread."""
+    return not _tracing() and _active is not None and get_ident() == _active._main_id
+
+
+def set_tracing(tracing: Callable[[], bool] | None) -> None:
+    """Say how to tell that a compiler is tracing through the running code; None forgets it."""
+    global _tracing
+    _tracing = _never if tracing is None else tracing
+
+
+def _forget_in_child() -> None:
+    global _active
+    _active = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,78 @@
+"""py-spy, attached to a process that is already running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_ATTACH_LIMIT_S = 15.0
+
+
+def find_pyspy() -> str | None:
+    """The py-spy program beside this interpreter, or else on PATH."""
+    beside = os.path.dirname(sys.executable)
+    return shutil.which("py-spy", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
+
+
+class PySpy:
+    """py-spy attached to a running process."""
+
+    def __init__(self, program: str, pid: int, rate: int, out: Path, log: Path) -> None:
+        self._log = log
+        options = ["--nonblocking", "--idle", "--threads", "--full-filenames"]
+        options += ["--rate", str(rate), "--format", "speedscope"]
+        with log.open("wb") as stream:
+            # A session of its own: Ctrl-C at the terminal is for the program, whose last moments
+            # are worth sampling too.
+            self._process = subprocess.Popen(
+                [program, "record", *options, "--pid", str(pid), "--output", str(out)],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_attached(self, child: subprocess.Popen[Any]) -> str | None:
+        """None once it samples, else why it does not."""
+        deadline = time.monotonic() + _ATTACH_LIMIT_S
+        while time.monotonic() < deadline:
+            ended = self._process.poll() is not None
+            text = self._log.read_text(errors="replace")
+            if "Sampling process" in text:
+                return None
+            if ended:
+                # The first line of py-spy's error says what went wrong, the rest how to get help.
+                lines = [line.strip() for line in text.splitlines() if line.strip()]
+                return f"py-spy could not attach: {lines[0] if lines else 'no message'}"
+            if child.poll() is not None:
+                return "the program ended before py-spy had attached"
+            time.sleep(0.01)
+        return f"py-spy did not attach within {_ATTACH_LIMIT_S:.0f} s"
+
+    def lost(self) -> str:
+        """How many samples it could not read, in words; empty when it does not say or none."""
+        match = re.search(r"Samples: (\d+) Errors: (\d+)", self._log.read_text(errors="replace"))
+        if match is None or match[2] == "0":
+            return ""
+        return f", {match[2]} of {int(match[1]) + int(match[2])} samples lost"
+
+    def finish(self, limit_s: float) -> None:
+        """Wait for the end of its writing, which follows the end of the process it watches."""
+        try:
+            self._process.wait(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=limit_s)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()

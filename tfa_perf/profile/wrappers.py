@@ -1,0 +1,164 @@
+"""The span wrappers that hooks put around library functions.
+
+Each opens its span only when the thread is inside no span, so the outermost hook owns everything it
+calls; a phase that the user names inside it still counts on its own. The literal
+``with phase("..."):`` lines here are also what names the phase of a sampled stack: the path taken
+when a hook does not fire lies outside the block, so stacks and timers follow the same rule. That is
+why each phase has a wrapper of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from tfa_perf.profile.phases import outermost, phase
+
+Function = Callable[..., Any]
+
+
+def data_wait(original: Function) -> Function:
+    @wraps(original)
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("data_wait"):
+            return original(*args, **kwargs)
+
+    return wait
+
+
+def forward(original: Function) -> Function:
+    @wraps(original)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("forward"):
+            return original(*args, **kwargs)
+
+    return forward
+
+
+def backward(original: Function) -> Function:
+    @wraps(original)
+    def backward(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("backward"):
+            return original(*args, **kwargs)
+
+    return backward
+
+
+def zero_grad(original: Function) -> Function:
+    @wraps(original)
+    def zero_grad(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("zero_grad"):
+            return original(*args, **kwargs)
+
+    return zero_grad
+
+
+def clip(original: Function) -> Function:
+    @wraps(original)
+    def clip(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("clip"):
+            return original(*args, **kwargs)
+
+    return clip
+
+
+def loss_read(original: Function) -> Function:
+    @wraps(original)
+    def read(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("loss_read"):
+            return original(*args, **kwargs)
+
+    return read
+
+
+def log(original: Function) -> Function:
+    @wraps(original)
+    def write(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("logging"):
+            return original(*args, **kwargs)
+
+    return write
+
+
+def checkpoint(original: Function) -> Function:
+    @wraps(original)
+    def save(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("checkpoint"):
+            return original(*args, **kwargs)
+
+    return save
+
+
+def device_wait(original: Function) -> Function:
+    @wraps(original)
+    def synchronize(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("device_wait"):
+            return original(*args, **kwargs)
+
+    return synchronize
+
+
+def numba_compile(original: Function) -> Function:
+    # Compiling counts on its own wherever it happens: a first call must not pass for data wait.
+    @wraps(original)
+    def compile_kernel(*args: Any, **kwargs: Any) -> Any:
+        with phase("numba_compile"):
+            return original(*args, **kwargs)
+
+    return compile_kernel
+
+
+def h2d(leaves_host: Callable[..., bool]) -> Callable[[Function], Function]:
+    def wrap(original: Function) -> Function:
+        @wraps(original)
+        def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if not outermost() or not leaves_host(self, *args, **kwargs):
+                return original(self, *args, **kwargs)
+            with phase("h2d"):
+                return original(self, *args, **kwargs)
+
+        return copy
+
+    return wrap
+
+
+def _is_off_host(device: Any) -> bool:
+    """True for a device argument (device, name, index, or a tensor on it) other than the CPU."""
+    device = getattr(device, "device", device)
+    kind = getattr(device, "type", device)
+    if isinstance(kind, str):
+        return kind.split(":")[0] != "cpu"
+    return isinstance(kind, int) and not isinstance(kind, bool)
+
+
+def to_leaves_host(tensor: Any, *args: Any, **kwargs: Any) -> bool:
+    target = args[0] if args else kwargs.get("device", kwargs.get("other"))
+    return _is_off_host(target) and bool(tensor.is_cpu)
+
+
+def cuda_leaves_host(tensor: Any, *args: Any, **kwargs: Any) -> bool:
+    return bool(tensor.is_cpu)
+
+
+def copy_leaves_host(tensor: Any, source: Any = None, *args: Any, **kwargs: Any) -> bool:
+    source = kwargs.get("other", kwargs.get("src", source))
+    return bool(getattr(source, "is_cpu", False)) and not tensor.is_cpu

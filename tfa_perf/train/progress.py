@@ -1,0 +1,71 @@
+"""A progress bar that reads the loss rarely, because every read waits for the device."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+__all__ = ["StepProgress"]
+
+
+class StepProgress:
+    """Progress over optimizer steps, with the mean loss since the last reset.
+
+    The losses are summed on their own device; ``mean_loss`` is what reads the sum, and the bar
+    calls it every ``log_every`` steps.
+    """
+
+    def __init__(self, total: int, *, log_every: int, console: Console) -> None:
+        self._log_every, self._done, self._windows = log_every, 0, 0
+        self._loss_sum: Tensor | None = None
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("steps", total=total, epoch=1, loss="-")
+
+    def __enter__(self) -> StepProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, *, epoch: int, windows: int, loss: Tensor) -> None:
+        """Count one step of ``epoch`` (from 0) with mean ``loss`` over ``windows`` windows."""
+        if self._loss_sum is None:
+            self._loss_sum = torch.zeros((), device=loss.device)
+        self._loss_sum += loss * windows
+        self._windows += windows
+        self._done += 1
+        self._progress.update(self._bar, completed=self._done, epoch=epoch + 1)
+        if self._done % self._log_every == 0:
+            self._progress.update(self._bar, loss=f"{self.mean_loss():.5f}")
+
+    def mean_loss(self) -> float:
+        """Mean loss over the windows since the last reset; waits for the device."""
+        if self._loss_sum is None:
+            raise RuntimeError("mean_loss: no step has been counted since the last reset")
+        return self._loss_sum.item() / self._windows
+
+    def reset(self) -> None:
+        """Forget the losses counted so far."""
+        self._loss_sum, self._windows = None, 0
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, highlight=False)
