@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tfa_kernels import build_features
 
+from tfa_kernels import build_features
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.config import bundled_configs
 from tfa_perf.data.bars import load_bars

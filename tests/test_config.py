@@ -1,8 +1,8 @@
 import pytest
 import yaml
 from pydantic import ValidationError
-from tfa_kernels import load_spec
 
+from tfa_kernels import load_spec
 from tfa_perf.config import Config, ConfigError, bundled_configs, load_config
 
 

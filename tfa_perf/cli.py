@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="file to write the model to")
 
     commands.add_parser(
-        "profile", help="where a trainer's time goes: phase timers and a flame graph", add_help=False
+        "profile",
+        help="where a trainer's time goes: phase timers and a flame graph",
+        add_help=False,
     )
     return parser
 
@@ -138,7 +140,6 @@ def _train(args: argparse.Namespace) -> int:
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
-
     from tfa_perf.config import ConfigError
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError

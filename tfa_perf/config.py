@@ -223,8 +223,12 @@ def _first_line(error: ValidationError) -> str:
 
 
 def _unknown_key(path: list[str]) -> str:
-    sections = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}
-    owner: type[BaseModel] = sections.get(path[0], Config) if len(path) > 1 else Config
+    sections: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "train": TrainConfig,
+    }
+    owner = sections.get(path[0], Config) if len(path) > 1 else Config
     allowed = list(owner.model_fields)
     close = difflib.get_close_matches(path[-1], allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -36,7 +36,7 @@ def train_steps(
         batch_count = 0
 
         for bx, by in loader_tr:
-            bx, by = bx.to(dev), by.to(dev)  # noqa: PLW2901
+            bx, by = bx.to(dev), by.to(dev)
             opt.zero_grad(set_to_none=True)
             loss = criterion(model(bx), by)
             loss.backward()
@@ -45,11 +45,9 @@ def train_steps(
 
             opt.step()
             loss_sum += loss.item()
-            steps += 1
-            batch_count += 1
+            steps += 1  # noqa: SIM113
+            batch_count += 1  # noqa: SIM113
             if batch_count % max(1, total_batches // 100) == 0:
                 progress = (batch_count / total_batches) * 100
-                print(
-                    f"[TFA] Epoch {ep}/{epochs} - {progress:.1f}% - Loss: {loss_sum / steps:.6f}"
-                )
+                print(f"[TFA] Epoch {ep}/{epochs} - {progress:.1f}% - Loss: {loss_sum / steps:.6f}")
             yield loss_sum / steps

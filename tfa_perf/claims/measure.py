@@ -37,7 +37,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """"faster", "slower" or "no change detected", of the second side."""
+        """ "faster", "slower" or "no change detected", of the second side."""
         if self.low > 1:
             return "faster"
         if self.high < 1:
@@ -75,8 +75,8 @@ def paired_ratio(before: Sequence[float], after: Sequence[float]) -> Ratio:
         )
     logs = np.sort(np.log(np.asarray(before) / np.asarray(after)))
     low, high, coverage = median_interval(len(logs))
-    median, low_log, high_log = np.median(logs), logs[low], logs[high]
-    return Ratio(*(math.exp(v) for v in (median, low_log, high_log)), coverage, len(logs))
+    median = float(np.median(logs))
+    return Ratio(math.exp(median), math.exp(logs[low]), math.exp(logs[high]), coverage, len(logs))
 
 
 def interleave(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tfa_kernels import FeatureMatrix, build_features
 
+from tfa_kernels import FeatureMatrix, build_features
 from tfa_perf.config import DataConfig
 from tfa_perf.data.bars import Bars
 from tfa_perf.data.labels import forward_return_labels

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from tfa_kernels import gather_windows
 
 __all__ = ["DeviceWindows", "HostWindows", "WindowBatches", "WindowLoader"]

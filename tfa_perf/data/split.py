@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ def split_windows(
     cut = np.sort(ts)[min(int(n * train_fraction), n - 1)]
     train, val = [], []
     train_rows = np.zeros(n, dtype=np.bool_)
-    for lo, hi in zip(offsets[:-1], offsets[1:], strict=True):
+    for lo, hi in pairwise(offsets):
         first_end = lo + first_valid + window - 1
         cut_row = lo + np.searchsorted(ts[lo:hi], cut)
         ends = np.arange(first_end, max(first_end, cut_row - horizon))

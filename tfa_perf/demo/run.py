@@ -76,12 +76,8 @@ def run_demo(
         advance("training again, sampled by py-spy", 0)
         profile = _sample(before, after, bars, str(where), out)
         advance("writing the page", 2 * _SAMPLED_STEPS)
-        runs = [
-            _run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)
-        ]
-        page = write_page(
-            out / "flame.html", runs, title="One training step, before and after"
-        )
+        runs = [_run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)]
+        page = write_page(out / "flame.html", runs, title="One training step, before and after")
     console.print(once_table(once))
     console.print(step_table(*times))
     console.print(

@@ -8,8 +8,8 @@ from itertools import cycle
 
 import numpy as np
 import torch
-from tfa_kernels import build_features
 
+from tfa_kernels import build_features
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.baseline.loop import train_steps as train_steps_as_written
 from tfa_perf.baseline.model import TFATransformer

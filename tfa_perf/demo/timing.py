@@ -10,8 +10,8 @@ from typing import TextIO
 
 import numpy as np
 import torch
-from tfa_kernels import FeatureMatrix, build_features
 
+from tfa_kernels import FeatureMatrix, build_features
 from tfa_perf.baseline.cache import load_cache, save_cache
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.claims.measure import interleave
@@ -107,7 +107,10 @@ def time_once(
 
 
 def _save_store(
-    path: Path, features: FeatureMatrix, labels: np.ndarray[tuple[int], np.dtype[np.float32]], bars: Bars
+    path: Path,
+    features: FeatureMatrix,
+    labels: np.ndarray[tuple[int], np.dtype[np.float32]],
+    bars: Bars,
 ) -> None:
     rows, columns = features.values.shape
     with create_store(path, rows=rows, features=columns) as writer:
@@ -119,5 +122,5 @@ def _save_store(
         )
 
 
-def _read_through(features: np.ndarray, labels: np.ndarray) -> float:  # type: ignore[type-arg]
+def _read_through(features: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
     return float(features.sum() + labels.sum())

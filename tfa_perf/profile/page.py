@@ -14,6 +14,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree
+from tfa_perf.profile.page_assets import NOTE, SCRIPT, STYLE
 from tfa_perf.profile.phases import OTHER
 from tfa_perf.profile.steps import PhaseRow
 
@@ -40,8 +41,6 @@ _PRUNE_SHARE = 0.001
 _NEUTRAL = "#c9ced6"
 _LEVEL_PX = 25
 _MAX_LEVELS = 34
-_PAGE_PX = 1150
-_CHARACTER_PX = 6.9
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,14 @@ class _Icicle:
     def __init__(self, total: float) -> None:
         self.total = total
         self.labels: list[str] = []
-        self.texts: list[str] = []
         self.parents: list[str] = []
         self.values: list[int] = []
         self.colours: list[str] = []
         self.hovers: list[str] = []
         self.depth = 0
 
-    def add(self, parent: str, label: str, text: str, ms: float, colour: str, hover: str) -> str:
+    def add(self, parent: str, label: str, ms: float, colour: str, hover: str) -> str:
         self.labels.append(html.escape(label))
-        self.texts.append(html.escape(text))
         self.parents.append(parent)
         self.values.append(round(ms * 1e6))
         self.colours.append(colour)
@@ -111,16 +108,11 @@ class _Icicle:
             if phase == _OTHER_THREADS:
                 hover = f"{samples} · beside the main thread, width not to scale"
             shade = 0.5 if not phase else (zlib.crc32(child.name.encode()) % 101) / 100
-            text = child.name if phase else f"{child.name} ({ms:.2f} {run.unit})"
-            text = self._fit(text, ms)
+            label = child.name if phase else f"{child.name} ({ms:.2f} {run.unit})"
             colour = phase_colour(OTHER if name == _OTHER_THREADS else name, shade)
             title = f"<b>{html.escape(child.name)}</b><br>"
-            key = self.add(parent, child.name, text, ms, colour, title + hover)
+            key = self.add(parent, label, ms, colour, title + hover)
             self.add_below(key, child, run, scale, name, depth + 1)
-
-    def _fit(self, label: str, ms: float) -> str:
-        room = ms / self.total * _PAGE_PX / _CHARACTER_PX
-        return label if len(label) <= room else label.split(" (", 1)[0]
 
     def settle(self) -> None:
         """Raise each value to at least the sum of its children, which rounding can break."""
@@ -168,22 +160,22 @@ def _icicle(runs: Sequence[Run]) -> _Icicle:
     total = main_ms * (1 + _THREADS_WIDTH) if shown else main_ms
     plot = _Icicle(max(total, 1e-9))
     single = len(runs) == 1
-    name = runs[0].label if single else "one step of each run"
-    text = f"{name}: {runs[0].ms_per_step:.2f} {runs[0].unit}" if single else name
-    root = plot.add("", name, text, total, _NEUTRAL, f"<b>{html.escape(text)}</b>")
+    first = runs[0]
+    text = f"{first.label} ({first.ms_per_step:.2f} {first.unit})" if single else "one step of each"
+    root = plot.add("", text, total, _NEUTRAL, f"<b>{html.escape(text)}</b>")
     for run in runs:
         parent = root
         if not single:
-            text = f"{run.label}: {run.ms_per_step:.2f} {run.unit}"
+            text = f"{run.label} ({run.ms_per_step:.2f} {run.unit})"
             hover = f"<b>{html.escape(text)}</b>"
-            parent = plot.add(root, run.label, text, run.ms_per_step, _NEUTRAL, hover)
+            parent = plot.add(root, text, run.ms_per_step, _NEUTRAL, hover)
         tree = _main_tree(run)
         scale = run.ms_per_step / tree.total if tree.total else 0.0
         plot.add_below(parent, tree, run, scale, "", 1)
     if shown:
         width = main_ms * _THREADS_WIDTH
         hover = f"<b>{_OTHER_THREADS}</b><br>width not to scale"
-        parent = plot.add(root, _OTHER_THREADS, _OTHER_THREADS, width, _NEUTRAL, hover)
+        parent = plot.add(root, _OTHER_THREADS, width, _NEUTRAL, hover)
         for run, stacks in shown:
             tree = build_tree((stack.frames, stack.weight) for stack in stacks)
             scale = width / len(shown) / tree.total
@@ -201,7 +193,6 @@ def _figure(runs: Sequence[Run]) -> go.Figure:
             labels=plot.labels,
             parents=plot.parents,
             values=plot.values,
-            text=plot.texts,
             textinfo="text",
             hovertext=plot.hovers,
             hoverinfo="text",
@@ -249,30 +240,6 @@ def _table(run: Run) -> str:
     )
 
 
-_NOTE = """Width is main-thread time in the measured steps, sampled; top frames are phases.
-Click a frame to zoom, click the bar on top to go back."""
-_STYLE = """
-:root{color-scheme:light dark;--ink:#14181f;--dim:#5b6472;--line:#d9dde3;--paper:#fff}
-@media (prefers-color-scheme:dark){
-:root{--ink:#e8ebf0;--dim:#a2abb8;--line:#3a414c;--paper:#15181d}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:1500px;padding:16px;background:var(--paper);color:var(--ink);
-font:15px/1.45 system-ui,sans-serif}
-h1{font-size:20px;margin:0 0 4px}h2{font-size:16px;margin:0 0 2px}p{margin:0 0 8px;
-color:var(--dim);font-size:13px;overflow-wrap:anywhere}
-.runs{display:flex;flex-wrap:wrap;gap:12px 32px;margin:12px 0}
-section{flex:1 1 340px;min-width:0;max-width:640px}
-table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:2px 6px;text-align:right;border-bottom:1px solid var(--line);font-weight:400;
-white-space:nowrap}
-th:first-child{text-align:left;padding-left:0}thead th{color:var(--dim)}
-th i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:6px}
-.bar{position:relative;width:30%}.bar span{position:relative}
-.bar b{position:absolute;left:0;top:4px;bottom:4px;border-radius:2px;opacity:.75}
-@media (max-width:480px){body{padding:10px}th,td{padding:2px 4px}.bar{width:20%}}
-"""
-
-
 def write_page(path: str | Path, runs: Sequence[Run], title: str = "Where a step goes") -> Path:
     """Write the page for one run, or for several side by side, as one file without network use.
 
@@ -287,14 +254,15 @@ def write_page(path: str | Path, runs: Sequence[Run], title: str = "Where a step
     chart = _figure(runs).to_html(
         full_html=False,
         include_plotlyjs=True,
+        post_script=SCRIPT,
         config={"responsive": True, "displayModeBar": False},
     )
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
         f'<h1>{html.escape(title)}</h1><div class="runs">{"".join(map(_table, runs))}</div>'
-        f"<p>{_NOTE}</p>{chart}</body></html>\n"
+        f"<p>{NOTE}</p>{chart}</body></html>\n"
     )
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,7 +62,9 @@ def _attend(layer: nn.TransformerEncoderLayer, query: Tensor, source: Tensor) ->
         q = F.linear(query, weight[:d], bias[:d])
         k, v = F.linear(source, weight[d:], bias[d:]).chunk(2, dim=-1)
     dropout = attention.dropout if layer.training else 0.0
-    mixed = F.scaled_dot_product_attention(*map(split_heads, (q, k, v)), dropout_p=dropout)
+    mixed = F.scaled_dot_product_attention(
+        split_heads(q), split_heads(k), split_heads(v), dropout_p=dropout
+    )
     return layer.dropout1(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 
