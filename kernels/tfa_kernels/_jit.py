@@ -80,8 +80,12 @@ def inline_kernel(function: Callable[..., Any]) -> Any:
 def resolve_threads(num_threads: int | None) -> int:
     """Return how many threads a launch will use; 1 in a forked child.
 
-    ``None`` means numba's current setting in this thread. Raises TypeError for anything that is
-    not an integer and ValueError outside 1..numba.config.NUMBA_NUM_THREADS.
+    ``None`` means numba's current setting in this thread.
+
+    Raises
+    ------
+    TypeError : not an integer.
+    ValueError : outside 1..numba.config.NUMBA_NUM_THREADS.
     """
     limit = int(_numba.config.NUMBA_NUM_THREADS)
     if num_threads is not None:

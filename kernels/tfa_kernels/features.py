@@ -23,11 +23,17 @@ _GROUP_COLUMNS = 8
 
 @dataclass(frozen=True, eq=False)
 class FeatureMatrix:
-    """Result of :func:`build_features`.
+    """Result of ``build_features``.
 
-    values: float32 [N, F], C-contiguous. names: F column names. lookbacks: per column, the first
-    row of a series with a value. first_valid: the first row of a series at which every column has
-    one, alignment_policy.emit_from_index included. spec_hash: :attr:`FeatureSpec.hash`.
+    Attributes
+    ----------
+    values : float32 [N, F], C-contiguous.
+    names : F column names.
+    lookbacks : per column, the first row of a series with a value.
+    convention : "legacy" or "talib".
+    spec_hash : ``FeatureSpec.hash``.
+    first_valid : the first row of a series at which every column has a value,
+        alignment_policy.emit_from_index included.
     """
 
     values: npt.NDArray[np.float32]
@@ -47,20 +53,24 @@ def build_features(
 ) -> FeatureMatrix:
     """Compute every feature of a spec in one pass.
 
-    bars: an object with attributes, a mapping, or a pandas or polars frame with the 1-D numeric
-    columns that the spec reads among open, high, low, close, volume. Series: the attribute
-    ``offsets`` (integers [S+1]) where an object has one, else runs of equal ``symbol``, else one
-    series. Nothing is carried from one series into the next. spec: see
-    :func:`tfa_kernels.load_spec`. out: float32 [N, F], C-contiguous, writeable, apart from the
-    bars; a memmap is fine. num_threads: threads to use, numba's setting by default; the result is
-    the same bit for bit.
-
     Rows before a column's lookback hold 0 in the "legacy" convention and NaN in "talib"; rows
     below emit_from_index hold pad_value. "legacy" rounds its inputs and logs to float32; all state
     is float64. A NaN, an inf or a magnitude of 1e140 or more makes the rolling columns (SMA, ZWIN)
     NaN while it is in the window and no longer; EMA and RSI stay non-finite from there on.
 
-    Raises SpecError, TypeError or ValueError naming the argument; out is then untouched.
+    Parameters
+    ----------
+    bars : an object with attributes, a mapping, or a pandas or polars frame with the 1-D numeric
+        columns that the spec reads among open, high, low, close, volume. Series: the attribute
+        ``offsets`` (integers [S+1]) where an object has one, else runs of equal ``symbol``, else
+        one series. Nothing is carried from one series into the next.
+    spec : see ``load_spec``.
+    out : float32 [N, F], C-contiguous, writeable, apart from the bars; a memmap is fine.
+    num_threads : threads to use, numba's setting by default; the result is the same bit for bit.
+
+    Raises
+    ------
+    SpecError, TypeError, ValueError : the message names the argument; ``out`` is then untouched.
     """
     spec = load_spec(spec)
     threads = resolve_threads(num_threads)

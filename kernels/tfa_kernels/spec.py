@@ -156,8 +156,10 @@ class FeatureSpec:
 def load_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | FeatureSpec) -> FeatureSpec:
     """Return a validated spec from a .json, .yaml or .yml path, a mapping or a FeatureSpec.
 
-    Raises SpecError naming the entry and what is allowed; OSError where a file cannot be read;
-    ImportError for a YAML path without pyyaml.
+    Raises
+    ------
+    SpecError : a file that cannot be read, or an entry that is not allowed; the message names it.
+    ImportError : a YAML path without pyyaml.
     """
     if isinstance(spec, FeatureSpec):
         return spec
@@ -174,7 +176,12 @@ def _read(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix not in (".json", ".yaml", ".yml"):
         raise SpecError(f"the suffix is {suffix!r}; allowed: .json, .yaml, .yml")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise SpecError("not UTF-8 text; a spec is JSON or YAML") from error
     if suffix == ".json":
         try:
             return json.loads(text)

@@ -22,14 +22,20 @@ def gather_windows(
 ) -> npt.NDArray[Any]:
     """Return ``out[b] = X[starts[b] : starts[b] + window]``, shape [B, window, F], dtype of X.
 
-    X: [N, F], C-contiguous, any boolean, integer, float or complex dtype; read-only and
-    memory-mapped arrays are fine. starts: [B] integers in any order, repeats allowed, each in
-    0..N-window; they are copied and checked on every call. window: 1..N rows. out: [B, window, F]
-    of X's dtype, C-contiguous, writeable, not overlapping X; it is returned. num_threads: threads
-    to use, numba's setting by default.
+    Parameters
+    ----------
+    X : [N, F], C-contiguous, any boolean, integer, float or complex dtype; read-only and
+        memory-mapped arrays are fine.
+    starts : [B] integers in any order, repeats allowed, each in 0..N-window; they are copied and
+        checked on every call.
+    window : 1..N rows.
+    out : [B, window, F] of X's dtype, C-contiguous, writeable, not overlapping X; it is returned.
+    num_threads : threads to use, numba's setting by default.
 
-    Raises TypeError for a wrong type and ValueError for a wrong shape, dtype, layout or bound;
-    nothing is written to out in that case.
+    Raises
+    ------
+    TypeError : an argument of the wrong type.
+    ValueError : a wrong shape, dtype, layout or bound. Nothing is written to ``out`` then.
     """
     threads = resolve_threads(num_threads)
     if not isinstance(X, np.ndarray):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfa_kernels import FeatureSpec, load_spec
+from tfa_kernels import FeatureSpec, SpecError, load_spec
 from tfa_perf.baseline import _columns_nb as nb
 from tfa_perf.data.bars import Bars
 
@@ -35,11 +35,14 @@ def build_features(bars: Bars, spec: str | Path | FeatureSpec) -> NDArray[np.flo
 
     Raises
     ------
-    ValueError : the spec is not in the legacy convention, or names an op that is not here.
+    SpecError : the spec is not in the legacy convention, or names an op that is not here.
     """
     spec = load_spec(spec)
     if spec.convention != "legacy":
-        raise ValueError(f"spec: the report's builder is 'legacy', got {spec.convention!r}")
+        raise SpecError(
+            f"convention is {spec.convention!r}, but the report's builder is 'legacy'; "
+            "give a spec of that convention"
+        )
     columns = {
         name: getattr(bars, name).astype(np.float32)
         for name in ("open", "high", "low", "close", "volume")
@@ -48,7 +51,10 @@ def build_features(bars: Bars, spec: str | Path | FeatureSpec) -> NDArray[np.flo
     matrix = np.empty((len(bars), len(spec.features)), dtype=np.float32)
     for c, feature in enumerate(spec.features):
         if feature.op not in _OPS:
-            raise ValueError(f"features[{c}] {feature.name!r}: op {feature.op!r} is not here")
+            raise SpecError(
+                f"features[{c}] ({feature.name!r}): the report's builder has no op {feature.op}; "
+                f"it has {', '.join(_OPS)}"
+            )
         source = columns.get(feature.source, columns["close"])
         nb.write_column(matrix, c, _OPS[feature.op](source, feature.window))
     if spec.emit_from_index:

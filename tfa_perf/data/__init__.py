@@ -1,7 +1,9 @@
 """From files of bars to feature tables, labels and scalers."""
 
 from tfa_perf.data.bars import Bars, BarsError, load_bars
+from tfa_perf.data.dataset import Dataset, build_dataset
 from tfa_perf.data.labels import Labels, forward_return_labels
+from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.scaler import Scaler, fit_scaler, transform
 from tfa_perf.data.store import FeatureStore, StoreError, StoreWriter, create_store, open_store
 from tfa_perf.data.synthetic import synthetic_bars
@@ -9,11 +11,14 @@ from tfa_perf.data.synthetic import synthetic_bars
 __all__ = [
     "Bars",
     "BarsError",
+    "Dataset",
     "FeatureStore",
     "Labels",
     "Scaler",
     "StoreError",
     "StoreWriter",
+    "WindowLoader",
+    "build_dataset",
     "create_store",
     "fit_scaler",
     "forward_return_labels",

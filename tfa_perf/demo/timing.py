@@ -10,6 +10,7 @@ from typing import TextIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tfa_kernels import FeatureMatrix, build_features
 from tfa_perf.baseline.cache import load_cache, save_cache
