@@ -76,6 +76,7 @@ def measure(benchmark, request) -> Callable[..., None]:  # type: ignore[no-untyp
     return run
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  # type: ignore[no-untyped-def]
     results = config.stash[_results]
     if not results:

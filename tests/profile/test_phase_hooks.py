@@ -29,8 +29,7 @@ PATCHED = [
 
 
 def attributes() -> list[object]:
-    missing = object()
-    return [vars(owner).get(n, missing.__class__) for owner, names in PATCHED for n in names]
+    return [vars(owner).get(n, "missing") for owner, names in PATCHED for n in names]
 
 
 def parts() -> tuple[torch.nn.Module, torch.optim.Optimizer, DataLoader]:
@@ -167,13 +166,21 @@ def test_steps_inside_a_step_are_one_step() -> None:
 
 
 def test_step_hooks_of_the_user_survive_the_restoring() -> None:
+    class Fresh(torch.optim.Optimizer):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            pass
+
     calls: list[str] = []
-    with hooked():
-        model, optimizer, _ = parts()
+    weight = torch.nn.Parameter(torch.ones(1))
+    with recording(Recorder()) as recorder, hooked():
+        optimizer = Fresh([weight], {})
         optimizer.register_step_post_hook(lambda *a: calls.append("hook"))
-    model(torch.ones(1, 4)).sum().backward()
+        recorder.lap()
+        optimizer.step()
+        assert recorder.lap().calls == {"optimizer": 1}
     optimizer.step()
-    assert calls == ["hook"]
+    assert calls == ["hook", "hook"]
+    assert not hasattr(Fresh.step, "__tfa_perf_hook__")
 
 
 def test_compiled_graphs_are_whole() -> None:

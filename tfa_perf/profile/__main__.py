@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tfa_perf.profile.flame import phase_shares
-from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page import Run, write_page
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
 
@@ -112,26 +110,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, program
 
 
-def run_of(result: ProfileResult, label: str) -> Run:
-    """A profiled run as the page shows it."""
-    times = result.times
-    details = [f"python {' '.join(result.command)}", f"stacks: {result.sampler} ({result.reason})"]
-    if times is not None and times.measured_steps:
-        details.append(f"{times.measured_steps} steps after {times.warmup_steps} of warm-up")
-    details.extend(
-        f"{key} {value}" for key, value in machine(times.environment if times else {}).items()
-    )
-    return Run(
-        label=label,
-        stacks=result.stacks,
-        steps=times.measured_steps if times else 0,
-        ms_per_step=times.ms_per_step if times else 1e3 * result.wall_s,
-        rows=times.rows(phase_shares(result.stacks)) if times else [],
-        detail=" · ".join(details),
-        rate=result.rate,
-    )
-
-
 def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
     times = result.times
     if times is None:
@@ -177,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         result = run_profiled(command, options.out, sampler=options.sampler, rate=options.rate)
-        run = run_of(result, _program_name(command, options.config))
+        run = Run.of(result, _program_name(command, options.config))
         page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)

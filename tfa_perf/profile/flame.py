@@ -93,8 +93,9 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
 
     The thread whose id is `main_id`, or else the one named MainThread, gets the name ``main``.
 
-    Raises:
-        ValueError: the file is not a speedscope file of sampled profiles.
+    Raises
+    ------
+    ValueError : the file is not a speedscope file of sampled profiles.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree
+from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree, phase_shares
+from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page_assets import NOTE, SCRIPT, STYLE
 from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.sampler import ProfileResult
 from tfa_perf.profile.steps import PhaseRow
 
 # In the order of a step, so that two runs line up; the hue of each in degrees.
@@ -58,6 +60,24 @@ class Run:
     rows: Sequence[PhaseRow]
     detail: str = ""
     rate: int = 100
+
+    @classmethod
+    def of(cls, result: ProfileResult, label: str) -> Run:
+        """A result of `run_profiled` under a name."""
+        times = result.times
+        details = [" ".join(("python", *result.command)), f"{result.sampler}: {result.reason}"]
+        if times is not None and times.measured_steps:
+            details.append(f"{times.measured_steps} steps after {times.warmup_steps} of warm-up")
+        found = machine(times.environment if times else {})
+        return cls(
+            label=label,
+            stacks=result.stacks,
+            steps=times.measured_steps if times else 0,
+            ms_per_step=times.ms_per_step if times else 1e3 * result.wall_s,
+            rows=times.rows(phase_shares(result.stacks)) if times else [],
+            detail=" · ".join([*details, *(f"{key} {value}" for key, value in found.items())]),
+            rate=result.rate,
+        )
 
     @property
     def unit(self) -> str:
@@ -246,8 +266,9 @@ def write_page(path: str | Path, runs: Sequence[Run], title: str = "Where a step
     With several runs the first level is the run, as wide as its time per step, so that equal widths
     are equal times.
 
-    Raises:
-        ValueError: `runs` is empty.
+    Raises
+    ------
+    ValueError : `runs` is empty.
     """
     if not runs:
         raise ValueError("runs is empty; give at least one Run")

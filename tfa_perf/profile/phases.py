@@ -61,9 +61,10 @@ class phase:
     def __call__(self, function: F) -> F:
         """Decorate a plain function.
 
-        Raises:
-            TypeError: `function` is a generator or a coroutine function, whose call returns before
-                its body has run.
+        Raises
+        ------
+        TypeError : `function` is a generator or a coroutine function, whose call returns before
+            its body has run.
         """
         if (
             inspect.isgeneratorfunction(function)
@@ -207,8 +208,9 @@ class Recorder:
     def lap(self) -> Lap:
         """What the main thread did since the last call, or since the recorder was made.
 
-        Raises:
-            RuntimeError: called on another thread.
+        Raises
+        ------
+        RuntimeError : called on another thread.
         """
         if get_ident() != self._main_id:
             raise RuntimeError(
@@ -245,8 +247,9 @@ class Recorder:
 def recording(recorder: Recorder) -> Iterator[Recorder]:
     """Make `recorder` the process's active one inside the block.
 
-    Raises:
-        RuntimeError: another recorder is active.
+    Raises
+    ------
+    RuntimeError : another recorder is active.
     """
     global _active
     if _active is not None:

@@ -247,15 +247,17 @@ def run_profiled(
     Writes `phases.json`, and where stacks were sampled `profile.speedscope.json` and
     `stacks.collapsed`, into `out_dir`, which is made when missing.
 
-    Args:
-        command: what to run, as it would follow ``python`` on a command line.
-        sampler: ``auto`` is py-spy, else a sampler in the process itself; ``pyspy`` is py-spy or
-            nothing; ``none`` leaves the timers alone.
-        rate: samples per second.
-        env, cwd, stdin, stdout, stderr: as for `subprocess.Popen`; inherited by default.
+    Parameters
+    ----------
+    command : what to run, as it would follow ``python`` on a command line.
+    sampler : ``auto`` is py-spy, else a sampler in the process itself; ``pyspy`` is py-spy or
+        nothing; ``none`` leaves the timers alone.
+    rate : samples per second.
+    env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
 
-    Raises:
-        ValueError: a bad `sampler` or `rate`, or an empty `command`.
+    Raises
+    ------
+    ValueError : a bad `sampler` or `rate`, or an empty `command`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 import torch
@@ -10,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 __all__ = ["StepProgress"]
+
+# An update of the bar costs more than a short step; the eye does not see more than this.
+_DRAW_EVERY_S = 0.1
 
 
 class StepProgress:
@@ -20,7 +24,9 @@ class StepProgress:
     """
 
     def __init__(self, total: int, *, log_every: int, console: Console) -> None:
-        self._log_every, self._done, self._windows = log_every, 0, 0
+        self._total, self._log_every = total, log_every
+        self._done, self._windows = 0, 0
+        self._next_draw_s, self._loss_text = 0.0, "-"
         self._loss_sum: Tensor | None = None
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -49,12 +55,17 @@ class StepProgress:
         """Count one step of ``epoch`` (from 0) with mean ``loss`` over ``windows`` windows."""
         if self._loss_sum is None:
             self._loss_sum = torch.zeros((), device=loss.device)
-        self._loss_sum += loss * windows
+        self._loss_sum.add_(loss, alpha=windows)
         self._windows += windows
         self._done += 1
-        self._progress.update(self._bar, completed=self._done, epoch=epoch + 1)
         if self._done % self._log_every == 0:
-            self._progress.update(self._bar, loss=f"{self.mean_loss():.5f}")
+            self._loss_text = f"{self.mean_loss():.5f}"
+        now = time.monotonic()
+        if now >= self._next_draw_s or self._done == self._total:
+            self._next_draw_s = now + _DRAW_EVERY_S
+            self._progress.update(
+                self._bar, completed=self._done, epoch=epoch + 1, loss=self._loss_text
+            )
 
     def mean_loss(self) -> float:
         """Mean loss over the windows since the last reset; waits for the device."""

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, phase_shares
+from tfa_perf.profile.sampler import ProfileResult, run_profiled
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+PHASES = {
+    "data_wait", "h2d", "zero_grad", "forward", "backward", "clip", "optimizer", "loss_read",
+    "logging", "checkpoint", "other",
+}  # fmt: skip
+
+
+# What the script sleeps in each phase, in ms per step: a floor of its time on any machine.
+SLEEPS = {"forward": 12, "backward": 10, "data_wait": 8, "other": 6}
+
+
+@pytest.mark.parametrize("sampler", ["pyspy", "inprocess"])
+def test_stock_script_unmodified(
+    sampler: str, train_script: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    plain = subprocess.run(
+        [sys.executable, str(train_script), str(tmp_path / "plain.pt")],
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    with (tmp_path / "stdout").open("wb") as stdout:
+        result = run_profiled(
+            [str(train_script), str(tmp_path / "model.pt")],
+            tmp_path / "out",
+            sampler=sampler,  # type: ignore[arg-type]
+            rate=250,
+            env=environment,
+            stdout=stdout,
+        )
+    assert (tmp_path / "stdout").read_bytes() == plain.stdout
+    assert result.exit_code == 0
+    assert result.sampler == sampler
+    times = result.times
+    assert times is not None
+    assert (times.steps, times.warmup_steps, times.measured_steps) == (30, 5, 25)
+    assert set(times.whole.phases) == PHASES
+    assert sum(times.whole.phases.values()) == times.whole.wall_s
+    assert times.measured.calls["forward"] == 2 * 25
+    assert times.measured.calls["optimizer"] == times.measured.calls["h2d"] == 25
+    shares = phase_shares(result.stacks)
+    for row in times.rows(shares):
+        assert row.ms >= SLEEPS.get(row.phase, 0)
+        assert row.stack_share == shares.get(row.phase, 0)
+        assert (row.stack_share > 0.03) >= (row.phase in SLEEPS), shares
+    main = [s for s in result.stacks if s.thread == MAIN]
+    assert any(s.frames[0] == OUTSIDE_STEPS for s in main)
+    forward = [s.frames for s in main if s.frames[0] == "forward"]
+    assert any(
+        (f[1].startswith("main (train.py:") and f[-1].startswith("Net.forward (train.py:"))
+        or f[-1].startswith("forward (train.py:")
+        for f in forward
+    ), forward
+    shown = {frame for stack in result.stacks for frame in stack.frames}
+    assert not any("tfa_perf/profile" in f or "runpy" in f for f in shown), shown
+    assert {file.name for file in result.files} == {
+        "phases.json",
+        "profile.speedscope.json",
+        "stacks.collapsed",
+    }
+
+
+def test_command_writes_everything_and_leaves_stdout_alone(
+    train_script: Path, tmp_path: Path, profile_command: Command, results: Callable[[], Any]
+) -> None:
+    done = profile_command("--", str(train_script), "model.pt")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 30
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "flame.html",
+        "phases.json",
+        "profile.speedscope.json",
+        "stacks.collapsed",
+    }
+    for text in ("forward", "25 measured", "5 warm-up steps", "stacks: pyspy", "flame.html"):
+        assert text in done.stderr
+    data = results()
+    assert data["version"] == 1
+    assert data["sampler"]["name"] == "pyspy"
+    assert {row["phase"] for row in data["rows"]} >= {"forward", "other"}
+    page = (tmp_path / "out" / "flame.html").read_text()
+    assert "Net.forward" in page or "forward (train.py" in page
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("import sys; sys.exit(3)", 3),
+        ("import sys; sys.exit('bye')", 1),
+        ("raise ValueError('mine')", 1),
+        ("raise KeyboardInterrupt", 130),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 143),
+        ("import os; os._exit(7)", 7),
+        ("this is no python", 1),
+    ],
+)
+def test_exit_codes_and_errors_are_the_program_s_own(
+    body: str, code: int, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script(body)
+    plain = subprocess.run([sys.executable, str(path)], capture_output=True)
+    with (tmp_path / "err").open("wb") as err:
+        result = run_profiled([str(path)], tmp_path / "out", sampler="none", stderr=err)
+    assert result.exit_code == code
+    assert (plain.returncode if plain.returncode >= 0 else 128 - plain.returncode) == code
+    assert (tmp_path / "err").read_bytes() == plain.stderr
+    assert (result.times is None) == (code in (143, 7))
+
+
+def test_program_sees_the_interpreter_it_expects(
+    script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "beside.py").write_text("name = 'beside'")
+    path = script(
+        "import sys, json, atexit, pickle, beside, __main__\n"
+        "class A: pass\n"
+        "if __name__ == '__main__':\n"
+        "    x: 'not evaluated'\n"
+        "    assert __main__.A is A and pickle.loads(pickle.dumps(A)) is A\n"
+        "    assert __annotations__ == {'x': 'not evaluated'}\n"
+        "    assert 'annotations' not in globals()\n"
+        "    atexit.register(lambda: print('bye', A.__name__))\n"
+        "    print(json.dumps([sys.argv, sys.path[0], __file__, __name__, str(__spec__)]))\n"
+        "    print(sys.stdin.read(), end='')\n"
+        "    heavy = ('torch', 'numba', 'rich', 'plotly', 'numpy')\n"
+        "    print([m for m in heavy if m in sys.modules])\n"
+    )
+    for command in (["script.py", "a", "--b"], ["-m", "script", "a", "--b"]):
+        outputs = []
+        for prefix in ([], ["-m", "tfa_perf.profile", "--out", "out", "--sampler", "none", "--"]):
+            done = subprocess.run(
+                [sys.executable, *prefix, *command],
+                cwd=tmp_path,
+                env=environment,
+                input="typed\n",
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            outputs.append(done.stdout.replace(f'"{path}"', '"script.py"'))
+        if command[0] == "-m":
+            outputs = [text.split("ModuleSpec")[0] + text.split("\n", 1)[1] for text in outputs]
+        assert outputs[0] == outputs[1]
+        assert "bye A" in outputs[0]
+
+
+def bare_interpreter(folder: Path, environment: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """A Python with our packages but no py-spy beside it or on PATH."""
+    folder.mkdir()
+    python = folder / "python"
+    python.symlink_to(os.path.realpath(sys.executable))
+    path = os.pathsep.join(p for p in sys.path if p and Path(p).exists())
+    return str(python), {**environment, "PATH": str(folder), "PYTHONPATH": path}
+
+
+@pytest.mark.parametrize(
+    ("fake", "asked", "used", "why"),
+    [
+        (None, "auto", "inprocess", "not installed"),
+        (None, "pyspy", "none", "not installed"),
+        ("echo 'Error: Permission Denied' >&2; exit 1", "auto", "inprocess", "Permission Denied"),
+        ("exit 1", "auto", "inprocess", "no message"),
+    ],
+)
+def test_falls_back_and_says_why(
+    fake: str | None,
+    asked: str,
+    used: str,
+    why: str,
+    script: Callable[[str], Path],
+    tmp_path: Path,
+    environment: dict[str, str],
+) -> None:
+    python, env = bare_interpreter(tmp_path / "bin", environment)
+    if fake is not None:
+        program = tmp_path / "bin" / "py-spy"
+        program.write_text(f"#!/bin/sh\n{fake}\n")
+        program.chmod(0o755)
+    path = script("import time; time.sleep(0.3); print('done'); raise SystemExit(4)")
+    done = subprocess.run(
+        [python, "-m", "tfa_perf.profile", "--out", "o", "--sampler", asked, "--", str(path)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 4, done.stderr
+    assert done.stdout == "done\n"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("stacks: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"stacks: {used}, ")
+    assert why in lines[0]
+    assert (tmp_path / "o" / "flame.html").exists()
+    assert (tmp_path / "o" / "stacks.collapsed").exists() == (used != "none")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give up root"
+)
+def test_real_denial_of_ptrace(
+    script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    import shutil
+
+    real = shutil.which("py-spy", path=os.path.dirname(sys.executable))
+    python, env = bare_interpreter(tmp_path / "bin", environment)
+    program = tmp_path / "bin" / "py-spy"
+    shutil.copy(str(real), tmp_path / "bin" / "real")
+    drop = (
+        "import os, sys; os.setgid(65534); os.setuid(65534); fd = os.open(sys.argv[1], os.O_RDONLY)"
+    )
+    program.write_text(f"#!{sys.executable}\n{drop.split(';')[0]}\n")
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        f"fd = os.open({str(tmp_path / 'bin' / 'real')!r}, os.O_RDONLY)\n"
+        "os.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
+        "os.execve(fd, ['py-spy', *sys.argv[1:]], os.environ)\n"
+    )
+    program.chmod(0o755)
+    path = script("import time; time.sleep(0.3)")
+    done = subprocess.run(
+        [python, "-m", "tfa_perf.profile", "--out", "o", "--", str(path)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stacks: inprocess, py-spy could not attach" in done.stderr, done.stderr
+    assert "ermission" in done.stderr
+
+
+def test_forking_and_spawning_program_ends(
+    script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = script(
+        "import multiprocessing, os, subprocess, sys\n"
+        "def work(n):\n"
+        "    return n * n\n"
+        "if __name__ == '__main__':\n"
+        "    for method in ('fork', 'spawn'):\n"
+        "        with multiprocessing.get_context(method).Pool(2) as pool:\n"
+        "            print(pool.map(work, [1, 2, 3]))\n"
+        "    if os.fork() == 0:\n"
+        "        sys.exit(0)\n"
+        "    os.wait()\n"
+        "    subprocess.Popen(['sleep', '20'])\n"
+        "    print('end')\n"
+    )
+    started = time.monotonic()
+    with (tmp_path / "text").open("w") as out:
+        result = run_profiled([str(path)], tmp_path / "out", env=environment, stdout=out)
+    assert time.monotonic() - started < 18  # it does not wait for the sleeping grandchild
+    assert (tmp_path / "text").read_text().splitlines() == ["[1, 4, 9]"] * 2 + ["end"]
+    assert result.exit_code == 0
+    assert result.times is not None
+    assert result.times.steps == 0
+    assert result.sampler == "pyspy"
+    assert result.stacks
+
+
+def test_forked_child_that_ends_last_writes_nothing(
+    script: Callable[[str], Path], profile_command: Command
+) -> None:
+    path = script(
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(1.0)\n"
+        "    print('child')\n"
+        "    sys.exit(0)\n"
+        "print('parent', flush=True)\n"
+    )
+    done = profile_command("--sampler", "none", "--", str(path))
+    assert done.stdout == "parent\nchild\n"
+    assert "cannot write" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("sampler", ["pyspy", "inprocess"])
+def test_interrupt_reaches_the_program_and_results_are_written(
+    sampler: str, script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = script(
+        "import time\n"
+        "from tfa_perf.profile import phase\n"
+        "print('up', flush=True)\n"
+        "try:\n"
+        "    with phase('long'):\n"
+        "        time.sleep(60)\n"
+        "finally:\n"
+        "    print('cleaned', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfa_perf.profile", "--out=o", f"--sampler={sampler}", "--", path],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == "cleaned\n"
+    assert "KeyboardInterrupt" in err
+    assert "_target.py" not in err
+    data = json.loads((tmp_path / "o" / "phases.json").read_text())
+    assert {row["phase"] for row in data["rows"]} == {"long", "logging", "other"}
+    assert any(row["stack_share"] > 0.1 for row in data["rows"] if row["phase"] == "long")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_killed_program_still_gives_its_stacks(
+    script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = script("import time, os\ntime.sleep(0.5)\nos.kill(os.getpid(), 9)")
+    result = run_profiled([str(path)], tmp_path / "out", env=environment)
+    assert result.exit_code == 137
+    assert result.times is None
+    assert sum(s.weight for s in result.stacks) > 0.2
+    assert json.loads((tmp_path / "out" / "phases.json").read_text())["times"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ([], "nothing to run"),
+        (["--"], "nothing to run"),
+        (["--", "absent.py"], "absent.py"),
+        (["--", "-m"], "-m needs"),
+        (["--steps", "3", "--", "x.py"], "--config"),
+        (["--config", "c.yaml", "--", "x.py"], "not both"),
+        (["--rate", "0", "--", "script.py"], "--rate is 0"),
+        (["--sampler", "perf", "--", "script.py"], "perf"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    args: list[str], why: str, script: Callable[[str], Path], profile_command: Command
+) -> None:
+    script("")
+    done = profile_command(*args)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert why in done.stderr
+    assert done.stdout == ""
+
+
+def test_bad_arguments_are_refused(tmp_path: Path) -> None:
+    for wrong in ({"sampler": "perf"}, {"rate": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            run_profiled(["x.py"], tmp_path / "out", **wrong)
+    with pytest.raises(ValueError, match="command is empty"):
+        run_profiled([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_config_runs_the_trainer_by_its_command_line() -> None:
+    from tfa_perf.profile.__main__ import _parse
+
+    text = "--config configs/tuned.yaml --set a=1 --set b=2 --steps 5 --bars sample --device cpu"
+    options, command = _parse(text.split())
+    assert command == [
+        "-m", "tfa_perf", "train", "--config", "configs/tuned.yaml", "--set", "a=1", "--set", "b=2",
+        "--bars", "sample", "--steps", "5", "--device", "cpu",
+    ]  # fmt: skip
+    assert options.out.parent == Path("profiles")
+    assert options.out.name.endswith("-tuned")
+
+
+def test_result_type_is_complete(script: Callable[[str], Path], tmp_path: Path) -> None:
+    result = run_profiled([str(script("pass"))], tmp_path / "out", sampler="none")
+    assert isinstance(result, ProfileResult)
+    assert (result.sampler, result.reason, result.stacks) == ("none", "asked for timers alone", [])
+    assert [file.name for file in result.files] == ["phases.json"]
