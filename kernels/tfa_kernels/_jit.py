@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
 import types
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -51,29 +53,38 @@ def _njit(function: Callable[..., Any], *, parallel: bool) -> Any:
         return _numba.njit(cache=False, **options)(function)
 
 
-def _serial_copy(function: types.FunctionType) -> types.FunctionType:
-    # Numba names cache files by qualname and keys them without `parallel`: under one name the
-    # serial and the parallel code would replace each other.
-    name = f"{function.__name__}_serial"
+def _sources_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("_*_nb.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_DIGEST = _sources_digest()
+
+
+def _named_copy(function: types.FunctionType, suffix: str) -> types.FunctionType:
+    """The same function under a name of its own in numba's cache.
+
+    Numba names cache files by qualname and stamps them with the function's own file. So a change in
+    a callee's file would leave old code in use, and the serial and the parallel code of one loop,
+    which the key does not tell apart, would replace each other.
+    """
     copy = types.FunctionType(
         function.__code__,
         function.__globals__,
-        name,
+        f"{function.__name__}_{suffix}",
         function.__defaults__,
         function.__closure__,
     )
-    copy.__qualname__ = f"{function.__qualname__}_serial"
+    copy.__qualname__ = f"{function.__qualname__}_{suffix}_{_DIGEST}"
     copy.__module__ = function.__module__
     copy.__doc__ = function.__doc__
     return copy
 
 
 def inline_kernel(function: Callable[..., Any]) -> Any:
-    """Compile a callee of a parallel kernel.
-
-    It must live in the kernel's own file: numba's cache is stamped with that file alone, so a
-    change elsewhere would leave old code in use. The same holds for constants.
-    """
+    """Compile a callee of a parallel kernel; it may live in any ``_*_nb.py`` file."""
     return _numba.njit(nogil=True, error_model="numpy")(function)
 
 
@@ -137,8 +148,8 @@ class ParallelKernel:
     def __init__(self, function: types.FunctionType) -> None:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
-        self._parallel = _njit(function, parallel=True)
-        self._serial = _njit(_serial_copy(function), parallel=False)
+        self._parallel = _njit(_named_copy(function, "parallel"), parallel=True)
+        self._serial = _njit(_named_copy(function, "serial"), parallel=False)
 
     def __call__(self, *args: Any, num_threads: int | None = None) -> Any:
         threads = resolve_threads(num_threads)

@@ -86,21 +86,17 @@ def build_features(
         check_out(out, shape, np.float32, {f"bars column {n!r}": c for n, c in columns.items()})
     if rows:
         sources = list(dict.fromkeys(read))
-        plan = np.array(
-            [
-                (OPS[f.op].code, sources.index(f.column), f.window or 1, spec.begin(f), lookback)
-                for f, lookback in zip(spec.features, spec.lookbacks, strict=True)
-            ],
-            dtype=np.int64,
-        )
         legacy = spec.convention == "legacy"
-        tasks, shares = _split(offsets, [OPS[f.op].cost for f in spec.features], threads)
+        edges = _column_edges(spec, offsets, threads)
+        groups = [_units(spec, sources, c0, c1) for c0, c1 in pairwise(edges)]
+        tasks, shares = _tasks(spec, offsets, edges, [len(group) for group in groups], threads)
         nb.features(
             _source_matrix(columns, sources, offsets, legacy, threads),
             offsets,
             tasks,
             shares,
-            plan,
+            np.concatenate(groups),
+            np.array(spec.lookbacks, dtype=np.int64),
             legacy,
             0.0 if legacy else np.nan,
             spec.emit_from_index,
@@ -139,23 +135,68 @@ def _source_matrix(
     return src
 
 
-def _split(
-    offsets: npt.NDArray[np.int64], costs: list[float], threads: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Tasks (series, first column, column end) and each worker's share of them.
+def _units(spec: FeatureSpec, sources: list[str], c0: int, c1: int) -> npt.NDArray[np.int64]:
+    """The kernel's units for columns c0..c1: recursive ops of one source four at a time."""
+    open_units: dict[tuple[str, str], list[int]] = {}
+    units: list[list[int]] = []
+    for c in range(c0, c1):
+        feature = spec.features[c]
+        key = (feature.op, feature.column)
+        lanes = open_units.get(key)
+        if lanes is None:
+            lanes = []
+            units.append(lanes)
+            if OPS[feature.op].side_by_side:
+                open_units[key] = lanes
+        lanes.append(c)
+        if len(lanes) == nb.LANES:
+            del open_units[key]
+    rows = []
+    for lanes in units:
+        feature = spec.features[lanes[0]]
+        padded = lanes + [lanes[-1]] * (nb.LANES - len(lanes))
+        head = [OPS[feature.op].code, sources.index(feature.column), spec.begin(feature)]
+        windows = [spec.features[c].window or 1 for c in padded]
+        rows.append([*head, len(lanes), *windows, *(c - c0 for c in padded)])
+    return np.array(rows, dtype=np.int64)
 
-    Columns are divided only where one series is too large a part of the work: whole rows write
-    faster, and narrow groups would have threads share cache lines.
+
+def _costs(spec: FeatureSpec) -> npt.NDArray[np.float64]:
+    return np.cumsum([0.0, *(OPS[feature.op].cost for feature in spec.features)])
+
+
+def _column_edges(
+    spec: FeatureSpec, offsets: npt.NDArray[np.int64], threads: int
+) -> npt.NDArray[np.int64]:
+    """Where the columns are divided among tasks.
+
+    Only where one series is too large a part of the work: whole rows write faster, and narrow
+    groups would have threads share cache lines.
     """
+    columns = len(spec.features)
     lengths = np.diff(offsets)
     groups = 1
     if threads > 1 and lengths.max(initial=0) * 4 * threads > lengths.sum():
-        groups = min(threads, -(-len(costs) // _GROUP_COLUMNS))
-    done = np.concatenate(([0.0], np.cumsum(costs)))
+        groups = min(threads, -(-columns // _GROUP_COLUMNS))
+    done = _costs(spec)
     edges = np.searchsorted(done, np.arange(groups + 1) * (done[-1] / groups) - 1e-9)
-    edges[-1] = len(costs)
-    tasks = [(s, c0, c1) for s in np.flatnonzero(lengths) for c0, c1 in pairwise(edges) if c1 > c0]
-    work = np.cumsum([lengths[s] * (done[c1] - done[c0]) for s, c0, c1 in tasks])
+    edges[-1] = columns
+    return np.unique(edges)
+
+
+def _tasks(
+    spec: FeatureSpec,
+    offsets: npt.NDArray[np.int64],
+    edges: npt.NDArray[np.int64],
+    unit_counts: list[int],
+    threads: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Tasks (series, first column, column end, first unit, unit end) and each worker's share."""
+    lengths, done = np.diff(offsets), _costs(spec)
+    unit_edges = np.cumsum([0, *unit_counts])
+    groups = list(zip(pairwise(edges), pairwise(unit_edges), strict=True))
+    tasks = [(s, *cs, *us) for s in np.flatnonzero(lengths) for cs, us in groups]
+    work = np.cumsum([lengths[s] * (done[c1] - done[c0]) for s, c0, c1, _, _ in tasks])
     middles = work - np.diff(work, prepend=0.0) / 2
     targets = np.arange(1, threads) * (work[-1] / threads)
     shares = np.concatenate(([0], np.searchsorted(middles, targets), [len(tasks)]))

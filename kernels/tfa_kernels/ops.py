@@ -16,7 +16,8 @@ class Op:
 
     code: its number in the kernel. window: default window, None where the op has none.
     legacy, talib: first row with a value, counted from the first row of its source, for a window.
-    cost: time per row relative to EMA; it shares columns out among threads.
+    cost: time per row relative to EMA; it shares columns out among threads. side_by_side: whether
+    the kernel takes several columns of one source together.
     """
 
     code: int
@@ -24,6 +25,7 @@ class Op:
     legacy: Callable[[int], int]
     talib: Callable[[int], int]
     cost: float
+    side_by_side: bool = False
 
     def lookback(self, convention: str, window: int) -> int:
         return self.legacy(window) if convention == "legacy" else self.talib(window)
@@ -38,8 +40,8 @@ OPS = {
     "IDENT": Op(nb.IDENT, None, lambda w: 0, lambda w: 0, 0.3),
     "LOGRET": Op(nb.LOGRET, None, lambda w: 1, lambda w: 1, 3.0),
     "SMA": Op(nb.SMA, 20, lambda w: w - 1, lambda w: w - 1, 1.5),
-    "EMA": Op(nb.EMA, 20, lambda w: 0, lambda w: w - 1, 1.0),
-    "RSI": Op(nb.RSI, 14, lambda w: w + 1, lambda w: w, 1.5),
+    "EMA": Op(nb.EMA, 20, lambda w: 0, lambda w: w - 1, 1.0, True),
+    "RSI": Op(nb.RSI, 14, lambda w: w + 1, lambda w: w, 1.5, True),
     "ZWIN": Op(nb.ZWIN, 20, lambda w: w, lambda w: w - 1, 2.0),
 }
 

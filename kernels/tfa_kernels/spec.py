@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -135,8 +134,13 @@ class FeatureSpec:
     @property
     def hash(self) -> str:
         """sha256 (hex) of what the spec computes: defaults filled in, schema_version left out."""
-        content = dataclasses.asdict(self)
-        del content["schema_version"]
+        content = {
+            "features": [[f.name, f.op, f.source, f.window] for f in self.features],
+            "convention": self.convention,
+            "emit_from_index": self.emit_from_index,
+            "pad_value": self.pad_value,
+            "dtype": self.dtype,
+        }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfa_kernels import _features_nb as nb
+from tfa_kernels import _rolling_nb as rolling
 
 
 def moments(x, w):
@@ -17,8 +18,8 @@ def moments(x, w):
     for lo in range(0, x.size, nb.TILE):
         hi = min(lo + nb.TILE, x.size)
         work = np.empty((nb.N_WORK, nb.TILE))
-        nb._roll(x, lo, hi, w, floats, ints, work)
-        out[:, lo:hi] = work[:, : hi - lo]
+        rolling.roll(x, lo, hi, w, floats, ints, work)
+        out[:, lo:hi] = work[:3, : hi - lo]
     return out
 
 
@@ -81,12 +82,12 @@ def test_long_run_does_not_drift():
 
 def test_bars_after_the_fixed_reseed_do_not_depend_on_the_past():
     # The sums are rebuilt at fixed rows, so an early difference is gone to the last bit.
-    x, w = ticks(3 * nb.RESEED_ROWS), 20
+    x, w = ticks(3 * rolling.RESEED_ROWS), 20
     other = x.copy()
     other[5] += 0.37
     a, b = moments(x, w), moments(other, w)
-    assert (a[:, w + 5 : nb.RESEED_ROWS] != b[:, w + 5 : nb.RESEED_ROWS]).any()
-    assert np.array_equal(a[:, nb.RESEED_ROWS :], b[:, nb.RESEED_ROWS :])
+    assert (a[:, w + 5 : rolling.RESEED_ROWS] != b[:, w + 5 : rolling.RESEED_ROWS]).any()
+    assert np.array_equal(a[:, rolling.RESEED_ROWS :], b[:, rolling.RESEED_ROWS :])
 
 
 def test_flat_windows_are_exactly_zero():
@@ -117,10 +118,11 @@ def test_rebuilding_stays_amortised(w, monkeypatch):
         calls.append(t)
         return nb_reseed(x, t, w)
 
-    nb_reseed = nb._reseed
-    monkeypatch.setattr(nb, "_reseed", counted)
+    nb_reseed = rolling.reseed
+    monkeypatch.setattr(rolling, "reseed", counted)
+    monkeypatch.setattr(rolling, "_rows", rolling._rows.py_func)
     for name, x in series.items():
         calls.clear()
         floats, ints = np.zeros(nb.N_FLOATS), np.zeros(nb.N_INTS, np.int64)
-        nb._roll.py_func(x, 0, rows, w, floats, ints, np.empty((nb.N_WORK, rows)))
+        rolling.roll.py_func(x, 0, rows, w, floats, ints, np.empty((nb.N_WORK, rows)))
         assert 0 < len(calls) * w <= 2 * rows + 2 * w, (name, len(calls))

@@ -134,7 +134,10 @@ def test_rows_recover_once_a_bad_value_has_left(walk_bars):
         for op in ("SMA", "ZWIN"):
             c = spec.names.index(f"{op}_close_10")
             assert np.isnan(values[at : at + 10, c]).all(), (op, bad)
-            np.testing.assert_allclose(values[at + 10 :, c], clean[at + 10 :, c], rtol=1e-6)
+            # A z-score that is zero but for rounding has no relative accuracy.
+            np.testing.assert_allclose(
+                values[at + 10 :, c], clean[at + 10 :, c], rtol=1e-6, atol=1e-12
+            )
 
 
 def test_ema_and_rsi_let_a_nan_through(walk_bars):
