@@ -160,3 +160,17 @@ def test_flat_prices():
                 assert (got.values[got.lookbacks[c] :, c] == 0).all(), name
             if name.startswith("SMA_close"):
                 assert (got.values[got.lookbacks[c] :, c] == np.float32(0.1)).all(), name
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("columns", range(1, 10))
+def test_any_number_of_columns_side_by_side(convention, columns, walk_bars):
+    # Recursive ops go four columns at a time; each mixes short windows with longer than a tile.
+    windows = [3, 600, 14, 1, 50, 5, 21, 513, 2][:columns]
+    spec = every_op(convention, windows, ["close", "logret"])
+    got = assert_matches_oracle(walk_bars(1100, seed=columns), spec)
+    alone = every_op(convention, windows[-1:], ["close", "logret"])
+    for name, column in zip(
+        alone.names, build_features(walk_bars(1100, seed=columns), alone).values.T, strict=True
+    ):
+        np.testing.assert_array_equal(got.values[:, got.names.index(name)], column)
