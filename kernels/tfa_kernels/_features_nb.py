@@ -15,19 +15,26 @@ import math
 import numpy as np
 from numba import prange
 
+from tfa_kernels._bar_nb import spread_bp
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._recursive_nb import ema4, rsi4
 from tfa_kernels._rolling_nb import sma, zwin
 
-IDENT, LOGRET, SMA, EMA, RSI, ZWIN = range(6)
+IDENT, LOGRET, MOMENTUM, SMA, EMA, RSI, ZWIN, SPREAD_BP = range(8)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
 SCRATCH_STRIDE = TILE + 16
 LOG_BLOCK = 4096
 LANES = 4
-N_FLOATS = 4
-N_INTS = 2
+SOURCES = 5
+PARAMS = 3
+# Where the parts of a unit row begin.
+READS = 3
+WINDOWS = READS + SOURCES
+COLUMNS = WINDOWS + LANES
+N_FLOATS = 8
+N_INTS = 4
 N_WORK = 6
 
 PRICE_FLOOR = 1e-12
@@ -60,7 +67,17 @@ def _logret(x, lo, hi, legacy, sf, out):
 
 
 @inline_kernel
-def _advance(code, x, lo, hi, legacy, n, w, lanes, floats, ints, work, out, at):
+def _momentum(x, lo, hi, w, out):
+    for t in range(max(lo, w), hi):
+        out[t - lo] = x[t] - x[t - w]
+
+
+@inline_kernel
+def _advance(
+    code, src, start, stop, lo, hi, legacy, reads, n, w, lanes, params, floats, ints, work, out, at
+):
+    """Rows lo..hi of one unit, of the series in rows start..stop of src."""
+    x = src[reads[0], start:stop]
     if code == EMA:
         ema4(x, lo, hi, legacy, n, w, lanes, floats, out, at)
         return
@@ -73,10 +90,14 @@ def _advance(code, x, lo, hi, legacy, n, w, lanes, floats, ints, work, out, at):
         _ident(x, lo, hi, row)
     elif code == LOGRET:
         _logret(x, lo, hi, legacy, sf, row)
+    elif code == MOMENTUM:
+        _momentum(x, lo, hi, w[0], row)
     elif code == SMA:
         sma(x, lo, hi, w[0], sf, si, work, row)
     elif code == ZWIN:
         zwin(x, lo, hi, w[0], sf, si, work, row)
+    elif code == SPREAD_BP:
+        spread_bp(x, src[reads[1], start:stop], lo, hi, row)
 
 
 @inline_kernel
@@ -96,21 +117,21 @@ def _write(scratch, n, out):
 
 @inline_kernel
 def _series(
-    src, start, stop, units, c0, c1, lookbacks, legacy, fill, emit, pad, scratch, floats, ints,
-    work, out,
+    src, start, stop, units, c0, c1, lookbacks, params, legacy, fill, emit, pad, scratch, floats,
+    ints, work, out,
 ):  # fmt: skip
     """Columns c0..c1 of one series, rows start..stop of src and out."""
     for lo in range(0, stop - start, TILE):
         hi = min(lo + TILE, stop - start)
         for u in range(units.shape[0]):
             unit = units[u]
-            begin = unit[2]
+            begin = unit[1]
             if hi > begin:
-                x = src[unit[1], start + begin : stop]
                 a = max(lo - begin, 0)
                 _advance(
-                    unit[0], x, a, hi - begin, legacy, unit[3], unit[4 : 4 + LANES],
-                    unit[4 + LANES :], floats, ints, work, scratch, a + begin - lo,
+                    unit[0], src, start + begin, stop, a, hi - begin, legacy,
+                    unit[READS:WINDOWS], unit[2], unit[WINDOWS:COLUMNS], unit[COLUMNS:],
+                    params[c0:c1], floats, ints, work, scratch, a + begin - lo,
                 )  # fmt: skip
         for c in range(c0, c1):
             _fill(scratch[c - c0], min(hi, lookbacks[c]) - lo, fill)
@@ -119,7 +140,9 @@ def _series(
 
 
 @inline_kernel
-def _share(src, offsets, tasks, first, last, units, lookbacks, legacy, fill, emit, pad, out):
+def _share(
+    src, offsets, tasks, first, last, units, lookbacks, params, legacy, fill, emit, pad, out
+):
     n = out.shape[1]
     scratch = np.empty((n, SCRATCH_STRIDE), np.float32)
     floats = np.zeros((n, N_FLOATS), np.float64)
@@ -128,25 +151,25 @@ def _share(src, offsets, tasks, first, last, units, lookbacks, legacy, fill, emi
     for k in range(first, last):
         s, c0, c1, u0, u1 = tasks[k]
         _series(
-            src, offsets[s], offsets[s + 1], units[u0:u1], c0, c1, lookbacks, legacy, fill, emit,
-            pad, scratch, floats, ints, work, out,
+            src, offsets[s], offsets[s + 1], units[u0:u1], c0, c1, lookbacks, params, legacy, fill,
+            emit, pad, scratch, floats, ints, work, out,
         )  # fmt: skip
 
 
 @parallel_kernel
-def features(src, offsets, tasks, shares, units, lookbacks, legacy, fill, emit, pad, out):
+def features(src, offsets, tasks, shares, units, lookbacks, params, legacy, fill, emit, pad, out):
     """Fill out [N, F] float32.
 
     src [sources, N] float64; offsets [S + 1]; tasks rows are (series, first column, column end,
     first unit, unit end); worker k does tasks shares[k]..shares[k + 1]; units rows are (op code,
-    source row, first row of the source, columns in use, LANES windows, LANES columns counted from
-    the task's first); lookbacks [F]. All integers are int64.
+    first row of the source, columns in use, SOURCES rows of src, LANES windows, LANES columns
+    counted from the task's first); lookbacks [F]; params [F, PARAMS]. All integers are int64.
     """
     for k in prange(shares.size - 1):
         worker = np.int64(k)
         _share(
-            src, offsets, tasks, shares[worker], shares[worker + 1], units, lookbacks, legacy,
-            fill, emit, pad, out,
+            src, offsets, tasks, shares[worker], shares[worker + 1], units, lookbacks, params,
+            legacy, fill, emit, pad, out,
         )  # fmt: skip
 
 

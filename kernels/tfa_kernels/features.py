@@ -74,7 +74,7 @@ def build_features(
     """
     spec = load_spec(spec)
     threads = resolve_threads(num_threads)
-    read = [feature.column for feature in spec.features]
+    read = [name for feature in spec.features for name in feature.columns]
     wanted = dict.fromkeys("close" if name == "logret" else name for name in read)
     columns = read_columns(bars, wanted)
     rows = next(iter(columns.values())).size
@@ -97,6 +97,7 @@ def build_features(
             shares,
             np.concatenate(groups),
             np.array(spec.lookbacks, dtype=np.int64),
+            _params(spec),
             legacy,
             0.0 if legacy else np.nan,
             spec.emit_from_index,
@@ -137,11 +138,11 @@ def _source_matrix(
 
 def _units(spec: FeatureSpec, sources: list[str], c0: int, c1: int) -> npt.NDArray[np.int64]:
     """The kernel's units for columns c0..c1: recursive ops of one source four at a time."""
-    open_units: dict[tuple[str, str], list[int]] = {}
+    open_units: dict[tuple[object, ...], list[int]] = {}
     units: list[list[int]] = []
     for c in range(c0, c1):
         feature = spec.features[c]
-        key = (feature.op, feature.column)
+        key = (feature.op, feature.columns)
         lanes = open_units.get(key)
         if lanes is None:
             lanes = []
@@ -155,10 +156,19 @@ def _units(spec: FeatureSpec, sources: list[str], c0: int, c1: int) -> npt.NDArr
     for lanes in units:
         feature = spec.features[lanes[0]]
         padded = lanes + [lanes[-1]] * (nb.LANES - len(lanes))
-        head = [OPS[feature.op].code, sources.index(feature.column), spec.begin(feature)]
+        read = [sources.index(name) for name in feature.columns]
+        read += [0] * (nb.SOURCES - len(read))
         windows = [spec.features[c].window or 1 for c in padded]
-        rows.append([*head, len(lanes), *windows, *(c - c0 for c in padded)])
+        head = [OPS[feature.op].code, spec.begin(feature), len(lanes)]
+        rows.append([*head, *read, *windows, *(c - c0 for c in padded)])
     return np.array(rows, dtype=np.int64)
+
+
+def _params(spec: FeatureSpec) -> npt.NDArray[np.float64]:
+    params = np.zeros((len(spec.features), nb.PARAMS))
+    for row, feature in zip(params, spec.features, strict=True):
+        row[: len(feature.params)] = feature.params
+    return params
 
 
 def _costs(spec: FeatureSpec) -> npt.NDArray[np.float64]:

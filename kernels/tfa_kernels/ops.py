@@ -10,48 +10,66 @@ from tfa_kernels import _features_nb as nb
 CONVENTIONS = ("legacy", "talib")
 
 
+FirstRow = Callable[[int, tuple[float, ...]], int]
+
+
 @dataclass(frozen=True)
 class Op:
     """What the spec and the kernel need to know about an op.
 
     code: its number in the kernel. window: default window, None where the op has none.
-    legacy, talib: first row with a value, counted from the first row of its source, for a window.
-    cost: time per row relative to EMA; it shares columns out among threads. side_by_side: whether
+    legacy, talib: first row with a value, counted from the first row of its source, for a window
+    and the values of params. cost: time per row relative to EMA; it shares columns out among
+    threads. inputs: the bar columns it reads, none where it reads the feature's source. params:
+    names and defaults of further keys, integers where the default is one. side_by_side: whether
     the kernel takes several columns of one source together.
     """
 
     code: int
     window: int | None
-    legacy: Callable[[int], int]
-    talib: Callable[[int], int]
+    legacy: FirstRow
+    talib: FirstRow
     cost: float
+    inputs: tuple[str, ...] = ()
+    params: tuple[tuple[str, float], ...] = ()
     side_by_side: bool = False
 
-    def lookback(self, convention: str, window: int) -> int:
-        return self.legacy(window) if convention == "legacy" else self.talib(window)
+    def lookback(self, convention: str, window: int, params: tuple[float, ...]) -> int:
+        return (self.legacy if convention == "legacy" else self.talib)(window, params)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        base = ("name", "op", "source")
-        return base if self.window is None else (*base, "window")
+        window = () if self.window is None else ("window",)
+        return ("name", "op", "source", *window, *(name for name, _ in self.params))
+
+
+def _row(row: int) -> FirstRow:
+    return lambda w, p: row
+
+
+def _after(rows: int) -> FirstRow:
+    """Row w + rows."""
+    return lambda w, p: w + rows
 
 
 OPS = {
-    "IDENT": Op(nb.IDENT, None, lambda w: 0, lambda w: 0, 0.3),
-    "LOGRET": Op(nb.LOGRET, None, lambda w: 1, lambda w: 1, 3.0),
-    "SMA": Op(nb.SMA, 20, lambda w: w - 1, lambda w: w - 1, 1.5),
-    "EMA": Op(nb.EMA, 20, lambda w: 0, lambda w: w - 1, 1.0, True),
-    "RSI": Op(nb.RSI, 14, lambda w: w + 1, lambda w: w, 1.5, True),
-    "ZWIN": Op(nb.ZWIN, 20, lambda w: w, lambda w: w - 1, 2.0),
+    "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
+    "LOGRET": Op(nb.LOGRET, None, _row(1), _row(1), 5.0),
+    "MOMENTUM": Op(nb.MOMENTUM, 5, _after(0), _after(0), 0.3),
+    "SMA": Op(nb.SMA, 20, _after(-1), _after(-1), 1.5),
+    "EMA": Op(nb.EMA, 20, _row(0), _after(-1), 1.0, side_by_side=True),
+    "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
+    "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
+    "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=("high", "low")),
 }
 
 # Ops that specs in use name and that have no kernel: the error says so instead of "unknown".
 # fmt: off
 NOT_BUILT = frozenset((
-    "MOMENTUM", "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "ATR", "BOLLINGER_MIDDLE",
+    "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "ATR", "BOLLINGER_MIDDLE",
     "BOLLINGER_UPPER", "BOLLINGER_LOWER", "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
     "STOCHASTIC_K", "STOCHASTIC_D", "WILLIAMS_R", "CCI", "ADX", "OBV", "VPT", "AD_LINE", "MFI",
-    "SPREAD_BP", "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
+    "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
 ))
 # fmt: on
 

@@ -19,6 +19,8 @@ from tfa_kernels._bars import read_columns, series_offsets
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 Series = list[float]
+Bars = Mapping[str, Series]
+Params = tuple[float, ...]
 
 
 def _log(value: float, legacy: bool) -> float:
@@ -95,21 +97,39 @@ def _zwin(x: Series, w: int, legacy: bool) -> Series:
     return out
 
 
-_OPS: dict[str, tuple[int, Callable[[Series, int, bool], Series]]] = {
-    "IDENT": (1, _ident),
-    "LOGRET": (1, _logret),
-    "SMA": (20, _sma),
-    "EMA": (20, _ema),
-    "RSI": (14, _rsi),
-    "ZWIN": (20, _zwin),
+def _momentum(x: Series, w: int, legacy: bool) -> Series:
+    return [math.nan if t < w else x[t] - x[t - w] for t in range(len(x))]
+
+
+def _spread_bp(bars: Bars, w: int, params: Params, legacy: bool) -> Series:
+    out = []
+    for high, low in zip(bars["high"], bars["low"], strict=True):
+        middle = (high + low) / 2
+        out.append(1e4 * (high - low) / middle if middle > 1e-8 else 0.0)
+    return out
+
+
+_ONE_COLUMN: dict[str, Callable[[Series, int, bool], Series]] = {
+    "IDENT": _ident,
+    "LOGRET": _logret,
+    "MOMENTUM": _momentum,
+    "SMA": _sma,
+    "EMA": _ema,
+    "RSI": _rsi,
+    "ZWIN": _zwin,
 }
-_FIRST_LEGACY: dict[str, Callable[[int], int]] = {
-    "IDENT": lambda w: 0,
-    "LOGRET": lambda w: 1,
-    "SMA": lambda w: w - 1,
-    "EMA": lambda w: 0,
-    "RSI": lambda w: w + 1,
-    "ZWIN": lambda w: w,
+_BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
+    "SPREAD_BP": _spread_bp,
+}
+_FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
+    "IDENT": lambda w, p: 0,
+    "LOGRET": lambda w, p: 1,
+    "MOMENTUM": lambda w, p: w,
+    "SMA": lambda w, p: w - 1,
+    "EMA": lambda w, p: 0,
+    "RSI": lambda w, p: w + 1,
+    "ZWIN": lambda w, p: w,
+    "SPREAD_BP": lambda w, p: 0,
 }
 
 
@@ -119,32 +139,38 @@ def build_features(
     """Return the features as float64 [N, F]; arguments as for tfa_kernels.build_features."""
     spec = load_spec(spec)
     legacy = spec.convention == "legacy"
-    wanted = {"close" if f.column == "logret" else f.column for f in spec.features}
+    wanted = {"close" if name == "logret" else name for f in spec.features for name in f.columns}
     columns = read_columns(bars, sorted(wanted))
     rows = next(iter(columns.values())).size
     out = np.full((rows, len(spec.features)), 0.0 if legacy else math.nan)
     offsets = series_offsets(bars, rows)
     for start, stop in pairwise(offsets.tolist()):
+        series = {name: _inputs(column[start:stop], legacy) for name, column in columns.items()}
         for c, feature in enumerate(spec.features):
-            name = "close" if feature.column == "logret" else feature.column
-            column = columns[name][start:stop]
-            with np.errstate(over="ignore"):
-                column = column.astype(np.float32) if legacy else column
-            x: Series = column.astype(np.float64).tolist()
+            window = feature.window if feature.window is not None else 1
+            first = _FIRST_LEGACY[feature.op](window, feature.params) if legacy else 0
             begin = 0
-            if feature.column == "logret":
-                x = _returns(x, legacy)
-                if legacy:
-                    x = [0.0, *(float(np.float32(r)) for r in x[1:])] if x else x
-                else:
-                    begin = 1
-            default, op = _OPS[feature.op]
-            window = feature.window if feature.window is not None else default
-            values = op(x[begin:], window, legacy)
-            first = begin + _FIRST_LEGACY[feature.op](window) if legacy else begin
-            out[start + first : stop, c] = values[first - begin :]
+            if feature.op in _BARS:
+                values = _BARS[feature.op](series, window, feature.params, legacy)
+            else:
+                x = series["close" if feature.columns == ("logret",) else feature.columns[0]]
+                if feature.columns == ("logret",):
+                    x = _returns(x, legacy)
+                    if legacy:
+                        x = [0.0, *(float(np.float32(r)) for r in x[1:])] if x else x
+                    else:
+                        begin = 1
+                values = _ONE_COLUMN[feature.op](x[begin:], window, legacy)
+            out[start + begin + first : stop, c] = values[first:]
         out[start : min(start + spec.emit_from_index, stop)] = spec.pad_value
     return out
+
+
+def _inputs(column: npt.NDArray[Any], legacy: bool) -> Series:
+    with np.errstate(over="ignore"):
+        column = column.astype(np.float32) if legacy else column
+    values: Series = column.astype(np.float64).tolist()
+    return values
 
 
 def gather_windows(X: npt.NDArray[Any], starts: npt.ArrayLike, window: int) -> npt.NDArray[Any]:

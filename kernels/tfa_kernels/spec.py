@@ -38,14 +38,28 @@ def _integer(value: object, what: str, low: int) -> int:
     return int(value)
 
 
+def _parameter(value: object, key: str, default: float) -> float:
+    """A period where the default is an integer, any finite number otherwise."""
+    if isinstance(default, int):
+        return _integer(value, key, 1)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise SpecError(f"{key} must be a finite number, got {value!r}")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Feature:
-    """One column. window None takes the op's default, and stays None where the op has none."""
+    """One column.
+
+    window None takes the op's default, and stays None where the op has none. params: the values of
+    the op's further keys, in the order of ``OPS[op].params``; none given takes the defaults.
+    """
 
     name: str
     op: str
     source: str = "close"
     window: int | None = None
+    params: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -67,11 +81,22 @@ class Feature:
         else:
             window = default if self.window is None else _integer(self.window, "window", 1)
             object.__setattr__(self, "window", window)
+        keys = OPS[self.op].params
+        given = self.params or tuple(default for _, default in keys)
+        if len(given) != len(keys):
+            raise SpecError(f"op {self.op} has {len(keys)} params, got {self.params!r}")
+        params = tuple(
+            _parameter(value, key, default)
+            for value, (key, default) in zip(given, keys, strict=True)
+        )
+        object.__setattr__(self, "params", params)
 
     @property
-    def column(self) -> str:
-        """The source read: a bar column or "logret"; a composite means close."""
-        return "close" if self.source in COMPOSITES else self.source
+    def columns(self) -> tuple[str, ...]:
+        """What is read: bar columns or "logret"; a composite means close to a one-column op."""
+        if OPS[self.op].inputs:
+            return OPS[self.op].inputs
+        return ("close" if self.source in COMPOSITES else self.source,)
 
 
 @dataclass(frozen=True)
@@ -135,7 +160,7 @@ class FeatureSpec:
     def hash(self) -> str:
         """sha256 (hex) of what the spec computes: defaults filled in, schema_version left out."""
         content = {
-            "features": [[f.name, f.op, f.source, f.window] for f in self.features],
+            "features": [[f.name, f.op, f.source, f.window, *f.params] for f in self.features],
             "convention": self.convention,
             "emit_from_index": self.emit_from_index,
             "pad_value": self.pad_value,
@@ -148,13 +173,14 @@ class FeatureSpec:
     def lookbacks(self) -> tuple[int, ...]:
         """Per feature, the first row of a series with a value."""
         return tuple(
-            OPS[feature.op].lookback(self.convention, feature.window or 1) + self.begin(feature)
+            OPS[feature.op].lookback(self.convention, feature.window or 1, feature.params)
+            + self.begin(feature)
             for feature in self.features
         )
 
     def begin(self, feature: Feature) -> int:
         """First row of the feature's source: no return exists at row 0 in "talib"."""
-        return int(feature.column == "logret" and self.convention == "talib")
+        return int(feature.columns == ("logret",) and self.convention == "talib")
 
 
 def load_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | FeatureSpec) -> FeatureSpec:
@@ -227,6 +253,10 @@ def _from_mapping(raw: Any) -> FeatureSpec:
     return FeatureSpec(features=features, **top, **alignment)
 
 
+def _params_of(op: object) -> tuple[tuple[str, float], ...]:
+    return OPS[op].params if isinstance(op, str) and op in OPS else ()
+
+
 def _feature(index: int, entry: Any) -> Feature:
     name = entry.get("name") if isinstance(entry, Mapping) else None
     try:
@@ -242,6 +272,7 @@ def _feature(index: int, entry: Any) -> Feature:
             op=entry.get("op", ""),
             source=entry.get("source", "close"),
             window=entry.get("window"),
+            params=tuple(entry.get(key, default) for key, default in _params_of(op)),
         )
     except SpecError as error:
         raise SpecError(f"features[{index}] ({name!r}): {error}") from error

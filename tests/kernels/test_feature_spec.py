@@ -33,10 +33,12 @@ def test_defaults():
 
 def test_composites_read_close():
     for source in SOURCES:
-        column = load_spec(raw({"name": "a", "op": "SMA", "source": source})).features[0].column
-        assert column == (
-            source if source in ("open", "high", "low", "volume", "logret") else "close"
+        columns = load_spec(raw({"name": "a", "op": "SMA", "source": source})).features[0].columns
+        assert columns == (
+            (source,) if source in ("open", "high", "low", "volume", "logret") else ("close",)
         )
+        spread = load_spec(raw({"name": "a", "op": "SPREAD_BP", "source": source})).features[0]
+        assert spread.columns == ("high", "low")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 from tfa_kernels import build_features, load_spec, reference
 from tfa_kernels.ops import CONVENTIONS, OPS, SOURCES
 
+LEGACY_FIRST = {
+    "IDENT": lambda w: 0,
+    "LOGRET": lambda w: 1,
+    "MOMENTUM": lambda w: w,
+    "SMA": lambda w: w - 1,
+    "EMA": lambda w: 0,
+    "RSI": lambda w: w + 1,
+    "ZWIN": lambda w: w,
+    "SPREAD_BP": lambda w: 0,
+}
+
 
 def every_op(convention, windows, sources=SOURCES, **policy):
     features = []
     for op, row in OPS.items():
-        for source in sources:
+        for source in ["close"] if row.inputs else sources:
             for w in windows if row.window is not None else [None]:
                 entry = {"name": f"{op}_{source}_{w}", "op": op, "source": source}
                 features.append(entry if w is None else {**entry, "window": w})
@@ -108,9 +119,7 @@ def test_lookbacks_are_the_first_values(convention, walk_bars):
         if convention == "talib":
             assert np.isnan(before).all() and not np.isnan(value), feature
         else:
-            w = feature.window
-            first = {"IDENT": 0, "LOGRET": 1, "EMA": 0, "SMA": w and w - 1, "ZWIN": w}
-            assert lookback == first.get(feature.op, w and w + 1), feature
+            assert lookback == LEGACY_FIRST[feature.op](feature.window), feature
             assert (before == 0).all(), feature
 
 
@@ -151,12 +160,13 @@ def test_ema_and_rsi_let_a_nan_through(walk_bars):
 
 
 def test_flat_prices():
-    bars = {"close": np.full(2000, 0.1), "volume": np.zeros(2000)}
+    bars = dict.fromkeys(("open", "high", "low", "close"), np.full(2000, 0.1))
+    bars["volume"] = np.zeros(2000)
     for convention in CONVENTIONS:
         spec = every_op(convention, [3, 30], ["close", "volume", "logret"])
         got = assert_matches_oracle(bars, spec)
         for c, name in enumerate(got.names):
-            if name.startswith(("ZWIN", "RSI")):
+            if name.startswith(("ZWIN", "RSI", "MOMENTUM", "SPREAD")):
                 assert (got.values[got.lookbacks[c] :, c] == 0).all(), name
             if name.startswith("SMA_close"):
                 assert (got.values[got.lookbacks[c] :, c] == np.float32(0.1)).all(), name

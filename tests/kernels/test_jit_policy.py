@@ -21,7 +21,8 @@ from tfa_kernels.ops import OPS
 def make(rows, seed=0):
     rng = np.random.default_rng(seed)
     close = 100 + np.cumsum(rng.integers(-9, 10, rows)) / 100
-    return {"close": close, "volume": rng.integers(0, 999, rows).astype(float)}
+    volume = rng.integers(0, 999, rows).astype(float)
+    return {"open": close, "high": close + 1, "low": close - 1, "close": close, "volume": volume}
 
 def spec(convention="talib", count=6):
     features = []
