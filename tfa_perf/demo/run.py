@@ -23,8 +23,10 @@ from tfa_perf.train.run import pick_device
 __all__ = ["run_demo"]
 
 _WARMUP = 2
-# Of either side, the profiler's own warm-up of a few steps included.
-_SAMPLED_STEPS = 10
+# Enough stacks at 100 a second, the profiler's own warm-up of a few steps included.
+_SAMPLED_S = 20.0
+_SAMPLED_STEPS = (8, 500)
+_SAMPLING_UNITS = 16
 _ONCE_PAIRS = 20
 _LARGE_TABLE_ROWS = 100_000
 # A frame of the loop tells which side a stack belongs to.
@@ -55,7 +57,7 @@ def run_demo(
         auto_refresh=False,
         transient=True,
     ) as progress:
-        bar = progress.add_task("preparing", total=_WARMUP + pairs + 2 * _SAMPLED_STEPS)
+        bar = progress.add_task("preparing", total=_WARMUP + pairs + _SAMPLING_UNITS)
 
         def advance(description: str, by: float = 1) -> None:
             progress.update(bar, description=description, advance=by)
@@ -74,8 +76,8 @@ def run_demo(
                 advance=lambda: advance("training, step by step in turn"),
             )
         advance("training again, sampled by py-spy", 0)
-        profile = _sample(before, after, bars, str(where), out)
-        advance("writing the page", 2 * _SAMPLED_STEPS)
+        profile = _sample(before, after, bars, str(where), out, _sampled_steps(times))
+        advance("writing the page", _SAMPLING_UNITS)
         runs = [_run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)]
         page = write_page(out / "flame.html", runs, title="One training step, before and after")
     console.print(once_table(once))
@@ -95,13 +97,22 @@ def _once_pairs(bars: Bars) -> int:
     return _ONCE_PAIRS if len(bars) <= _LARGE_TABLE_ROWS else 6
 
 
-def _sample(before: Config, after: Config, bars: str, device: str, out: Path) -> ProfileResult:
+def _sampled_steps(times: tuple[StepTimes, StepTimes]) -> int:
+    """Steps of either side that take about _SAMPLED_S together."""
+    pair_s = sum(lap.wall_s for side in times for lap in side.laps) / len(times[0].laps)
+    fewest, most = _SAMPLED_STEPS
+    return min(max(round(_SAMPLED_S / pair_s), fewest), most)
+
+
+def _sample(
+    before: Config, after: Config, bars: str, device: str, out: Path, steps: int
+) -> ProfileResult:
     options = Options(
         before=before,
         after=after,
         bars=bars,
         device=device,
-        steps=_SAMPLED_STEPS,
+        steps=steps,
         log=out / "sampled.log",
     )
     return run_profiled(["-m", "tfa_perf.demo.alternate", options.model_dump_json()], out)
