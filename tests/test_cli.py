@@ -39,7 +39,7 @@ def test_train_writes_a_model_that_loads_safely(tmp_path):
         (["train", "--bars", "none.csv"], "none.csv"),
         (["train", "--bars", "synthetic:100"], "no training window: 100 bars"),
         (["train", "--device", "abacus"], "device: 'abacus'"),
-        (["demo", "--set", "train.lr=0"], "train.lr"),
+        (["demo", "--set", "train.lr=0"], "--set train.lr=0: train.lr: input should be greater"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path):
@@ -50,7 +50,20 @@ def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("args", [["demo", "--pairs", "0"], ["train", "--steps", "x"], ["fly"], []])
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path):
+    (tmp_path / "taken").mkdir()
+    done = tfa_perf("train", *TINY_FLAGS, "--steps", 3, "--out", tmp_path / "taken")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "train loss" not in done.stdout
+    (tmp_path / "file").write_text("")
+    done = tfa_perf("demo", *TINY_FLAGS, "--out", tmp_path / "file" / "deeper")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tfa-perf: failed: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [["demo", "--pairs", "5"], ["train", "--steps", "x"], ["fly"], []])
 def test_bad_usage_is_exit_code_2(args):
     done = tfa_perf(*args)
     assert done.returncode == 2

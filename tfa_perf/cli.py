@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         "--after-config", metavar="FILE", help="config of our side (default: the same as --config)"
     )
     demo.add_argument(
-        "--pairs", type=_positive, default=20, help="timed steps of either side (default 20)"
+        "--pairs",
+        type=_pairs,
+        default=20,
+        help="timed steps of either side, at least 6 (default 20)",
     )
     demo.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="output folder (default runs/demo)"
@@ -101,6 +104,13 @@ def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
+
+
+def _pairs(text: str) -> int:
+    value = _positive(text)
+    if value < 6:
+        raise argparse.ArgumentTypeError(f"{value} pairs have no 95 % interval; give 6 or more")
     return value
 
 
@@ -150,6 +160,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
+    from tfa_perf.demo.run import SampledRunError
     from tfa_perf.demo.sides import MismatchError
 
-    return (MismatchError,)
+    return (MismatchError, SampledRunError, OSError)

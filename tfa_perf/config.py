@@ -157,7 +157,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_line(error)}") from None
+        line = _first_line(error)
+        given = [o for o in overrides if line.startswith(f"{o.partition('=')[0].strip()}:")]
+        raise ConfigError(f"{f'--set {given[-1]}' if given else path}: {line}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 def test_demo_writes_a_table_and_a_page(tmp_path):
     flags = [part for key in TINY for part in ("--set", key)]
-    flags += ["--bars", "synthetic:900", "--pairs", "3", "--out", str(tmp_path / "out")]
+    flags += ["--bars", "synthetic:900", "--pairs", "6", "--out", str(tmp_path / "out")]
     done = subprocess.run(
         [sys.executable, "-m", "tfa_perf", "demo", *flags],
         capture_output=True,
@@ -36,11 +36,12 @@ def test_demo_writes_a_table_and_a_page(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    for word in ("feature building", "cache save", "backward", "samples/s", "3 steps of either"):
+    for word in ("feature building", "cache save", "backward", "samples/s", "6 steps of either"):
         assert word in done.stdout
+    stacks = (tmp_path / "out" / "stacks.collapsed").read_text()
+    assert "tfa_perf/baseline/loop.py" in stacks and "tfa_perf/train/loop.py" in stacks
     page = (tmp_path / "out" / "flame.html").read_text()
-    assert "before" in page and "after" in page
-    assert "tfa_perf/baseline/loop.py" in page and "tfa_perf/train/loop.py" in page
+    assert "<h2>before: " in page and "<h2>after: " in page
     assert json.loads((tmp_path / "out" / "phases.json").read_text())["exit_code"] == 0
     assert "[TFA] Epoch 1/" in (tmp_path / "out" / "before.log").read_text()
 

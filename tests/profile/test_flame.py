@@ -178,3 +178,15 @@ def test_reading_something_else_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"bad\.json"):
         read_samples(path)
+
+
+@pytest.mark.parametrize("name", ['Thread 140243 "MainThread"', 'Thread 0x7FCD2A "MainThread"'])
+def test_main_thread_is_known_by_decimal_and_hexadecimal_ids(name, tmp_path):
+    profile = {"name": name, "type": "sampled", "samples": [[0]], "weights": [0.01]}
+    frames = [{"name": "f", "file": "f.py", "line": 1}]
+    path = tmp_path / "stacks.json"
+    path.write_text(json.dumps({"shared": {"frames": frames}, "profiles": [profile]}))
+    assert [sample.thread for sample in read_samples(path)] == ["main"]
+    main_id = int(name.split()[1], 0)
+    assert [sample.thread for sample in read_samples(path, main_id)] == ["main"]
+    assert [sample.thread for sample in read_samples(path, main_id + 1)] == ["MainThread"]

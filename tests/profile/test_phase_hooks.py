@@ -122,6 +122,17 @@ def test_hooks_inside_a_phase_stay_with_it_but_a_named_phase_counts() -> None:
     assert lap.calls == {"forward": 1, "augment": 2, "validate": 1}
 
 
+def test_a_pass_without_gradients_is_validation() -> None:
+    with recording(Recorder()) as recorder, hooked():
+        net = torch.nn.Linear(2, 1)
+        recorder.lap()
+        net(torch.ones(2)).backward()
+        with torch.no_grad():
+            net(torch.ones(2))
+        lap = recorder.lap()
+    assert lap.calls == {"forward": 1, "backward": 1, "validation": 1}
+
+
 def test_only_copies_off_the_host_are_h2d() -> None:
     x = torch.ones(3)
     with recording(Recorder()) as recorder, hooked():

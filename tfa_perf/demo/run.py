@@ -20,17 +20,22 @@ from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.steps import phase_rows, sum_laps
 from tfa_perf.train.run import pick_device
 
-__all__ = ["run_demo"]
+__all__ = ["SampledRunError", "run_demo"]
+
+_INTERRUPTED = 130
 
 _WARMUP = 2
 # Enough stacks at 100 a second, the profiler's own warm-up of a few steps included.
 _SAMPLED_S = 20.0
 _SAMPLED_STEPS = (8, 500)
-_SAMPLING_UNITS = 16
 _ONCE_PAIRS = 20
 _LARGE_TABLE_ROWS = 100_000
 # A frame of the loop tells which side a stack belongs to.
 _LOOPS = {"before": "tfa_perf/baseline/loop.py", "after": "tfa_perf/train/loop.py"}
+
+
+class SampledRunError(RuntimeError):
+    """The run that stacks are sampled from failed."""
 
 
 def run_demo(
@@ -57,13 +62,13 @@ def run_demo(
         auto_refresh=False,
         transient=True,
     ) as progress:
-        bar = progress.add_task("preparing", total=_WARMUP + pairs + _SAMPLING_UNITS)
+        bar = progress.add_task("compiling, then features and caches", total=_WARMUP + pairs)
 
-        def advance(description: str, by: float = 1) -> None:
-            progress.update(bar, description=description, advance=by)
+        def advance() -> None:
+            progress.update(bar, description="training, step by step in turn", advance=1)
             progress.refresh()
 
-        advance("features and caches", 0)
+        progress.refresh()
         once = time_once(loaded, before.data.features, out / "cache", pairs=_once_pairs(loaded))
         sides = build_sides(loaded, before, after, where, steps=_WARMUP + pairs)
         with (out / "before.log").open("w", encoding="utf-8") as log:
@@ -73,18 +78,17 @@ def run_demo(
                 pairs=pairs,
                 warmup=_WARMUP,
                 log=log,
-                advance=lambda: advance("training, step by step in turn"),
+                advance=advance,
             )
-        advance("training again, sampled by py-spy", 0)
+    with console.status("training again, stacks sampled"):
         profile = _sample(before, after, bars, str(where), out, _sampled_steps(times))
-        advance("writing the page", _SAMPLING_UNITS)
-        runs = [_run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)]
-        page = write_page(out / "flame.html", runs, title="One training step, before and after")
+    runs = [_run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)]
+    page = write_page(out / "flame.html", runs, title="One training step, before and after")
     console.print(once_table(once))
     console.print(step_table(*times))
     console.print(
-        f"{pairs} steps of either side in turn, after {_WARMUP} of warm-up; "
-        f"stacks: {profile.sampler}, {profile.reason}",
+        f"{pairs} steps of either side in turn, after {_WARMUP} of warm-up. ms are means, which "
+        f"add up; ratios are medians over the pairs. Stacks: {profile.sampler}, {profile.reason}.",
         highlight=False,
     )
     for file in (page, *profile.files):
@@ -115,7 +119,14 @@ def _sample(
         steps=steps,
         log=out / "sampled.log",
     )
-    return run_profiled(["-m", "tfa_perf.demo.alternate", options.model_dump_json()], out)
+    profile = run_profiled(["-m", "tfa_perf.demo.alternate", options.model_dump_json()], out)
+    if profile.exit_code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    if profile.exit_code:
+        raise SampledRunError(
+            f"the sampled run ended with exit code {profile.exit_code}; its errors are above"
+        )
+    return profile
 
 
 def _run(label: str, times: StepTimes, profile: ProfileResult) -> Run:

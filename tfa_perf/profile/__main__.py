@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.page import Run, write_page
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
 
@@ -50,11 +52,20 @@ def _parser() -> _Parser:
         "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
-    trainer.add_argument("--config", metavar="FILE", help="the training configuration")
-    trainer.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
-    trainer.add_argument("--bars", metavar="SOURCE")
-    trainer.add_argument("--steps", type=int, metavar="N")
-    trainer.add_argument("--device", metavar="NAME")
+    trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
+    trainer.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="sets",
+        help="change one key of the config, as train.batch_size=256",
+    )
+    trainer.add_argument(
+        "--bars", metavar="SOURCE", help="CSV or Parquet file, sample, or synthetic:ROWS"
+    )
+    trainer.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
+    trainer.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
     return parser
 
 
@@ -90,6 +101,13 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.config is not None:
         if program:
             parser.error("give either --config or a program after --, not both")
+        try:
+            config = load_config(options.config, options.sets)
+        except ConfigError as error:
+            parser.error(str(error))
+        bars = options.bars or config.data.bars
+        if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
+            parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
         program = _trainer_command(options)
     elif trainer:
         parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
@@ -104,10 +122,16 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
     if options.out is None:
         name = _program_name(program, options.config)
-        options.out = Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out {options.out} is a file; give a folder")
     return options, program
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or its name with the first number behind it that no other run has taken."""
+    taken = (folder.with_name(f"{folder.name}-{n}") for n in count(2))
+    return next(path for path in chain([folder], taken) if not path.exists())
 
 
 def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
@@ -133,11 +157,11 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
             )
         console.print(table)
         if times.measured_steps and times.step_median_s is not None:
-            left_out = f"{times.warmup_steps} warm-up steps"
+            left_out = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"
             start_s = times.window[0] * times.wall_s
             console.print(
-                f"{times.steps} steps, {times.measured_steps} measured; the first {left_out} with "
-                f"start-up took {start_s:.2f} s and are left out; median step "
+                f"{times.steps} steps, {times.measured_steps} measured; start-up and the first "
+                f"{left_out}, {start_s:.2f} s together, are left out; median step "
                 f"{1e3 * times.step_median_s:.3f} ms"
             )
         else:

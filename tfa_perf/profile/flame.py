@@ -120,11 +120,12 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
 
 
 def _thread_name(profile: str, main_id: int | None) -> str:
-    match = re.match(r'Thread (\d+)(?: "(.*)")?', profile)
+    # py-spy writes the thread's id in hexadecimal on some versions of Python.
+    match = re.match(r'Thread (0x[0-9A-Fa-f]+|\d+)(?: "(.*)")?', profile)
     if match is None:
         return profile or "unnamed"
     number, name = match.groups()
-    is_main = int(number) == main_id if main_id is not None else name == "MainThread"
+    is_main = int(number, 0) == main_id if main_id is not None else name == "MainThread"
     return MAIN if is_main else name or f"thread {number}"
 
 

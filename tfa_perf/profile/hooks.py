@@ -63,7 +63,7 @@ class _Patches:
             "Tensor.item": wrappers.loss_read,
             "Tensor.tolist": wrappers.loss_read,
             "Tensor.__float__": wrappers.loss_read,
-            "nn.Module.__call__": wrappers.forward,
+            "nn.Module.__call__": wrappers.forward(torch.is_grad_enabled),
             "nn.Module.zero_grad": wrappers.zero_grad,
             "Tensor.backward": wrappers.backward,
             "autograd.backward": wrappers.backward,

@@ -26,6 +26,7 @@ _HUES = {
     "h2d": 50,
     "zero_grad": 172,
     "forward": 212,
+    "validation": 232,
     "backward": 262,
     "clip": 90,
     "optimizer": 140,

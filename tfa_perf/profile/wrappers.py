@@ -29,15 +29,23 @@ def data_wait(original: Function) -> Function:
     return wait
 
 
-def forward(original: Function) -> Function:
-    @wraps(original)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if not outermost():
-            return original(*args, **kwargs)
-        with phase("forward"):
-            return original(*args, **kwargs)
+def forward(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
+    """Wrap a module's call; without gradients it is a validation pass, not part of a step."""
 
-    return forward
+    def wrap(original: Function) -> Function:
+        @wraps(original)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if not outermost():
+                return original(*args, **kwargs)
+            if has_grad():
+                with phase("forward"):
+                    return original(*args, **kwargs)
+            with phase("validation"):
+                return original(*args, **kwargs)
+
+        return forward
+
+    return wrap
 
 
 def backward(original: Function) -> Function:

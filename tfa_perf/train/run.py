@@ -74,6 +74,8 @@ def train(
     ``max_steps`` stops after that many optimizer steps.
     """
     console = console or Console()
+    if out is not None:
+        _check_folder(out)
     dataset = build_dataset(bars, config.data)
     train_loader = make_loader(dataset, config, device)
     val_loader = make_loader(dataset, config, device, part="val")
@@ -82,6 +84,7 @@ def train(
         f"{train_loader.windows:,} training and {val_loader.windows:,} validation windows "
         f"of {config.data.window} bars, on {device}",
         highlight=False,
+        soft_wrap=True,
     )
     torch.manual_seed(config.train.seed)
     model = WindowEncoder(dataset.X.shape[1], config.model).to(device)
@@ -101,8 +104,15 @@ def train(
                 progress.reset()
     if out is not None:
         save_model(out, model, config, dataset)
-        console.print(f"wrote {out}", highlight=False)
+        console.print(f"wrote {out}", highlight=False, soft_wrap=True)
     return model
+
+
+def _check_folder(out: Path) -> None:
+    # Before training, not after it.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out}: cannot be written; choose a file in a folder of your own")
 
 
 def save_model(path: Path, model: WindowEncoder, config: Config, dataset: Dataset) -> None:
@@ -116,7 +126,6 @@ def save_model(path: Path, model: WindowEncoder, config: Config, dataset: Datase
         "scaler": dataset.scaler.to_dict(),
         "features": list(dataset.names),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
