@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfa_kernels import build_features
+from tfa_kernels import build_features, load_spec
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.config import bundled_configs
 from tfa_perf.data.bars import load_bars
@@ -14,7 +14,7 @@ ROWS = 200_000
 @pytest.fixture(scope="module")
 def sides():
     bars = load_bars(f"synthetic:{ROWS}")
-    spec = bundled_configs() / "features" / "tfa55.json"
+    spec = load_spec(bundled_configs() / "features" / "tfa55.json")
     expected = build_features_as_written(bars, spec)
     scale = np.abs(expected).max(axis=0)
     # The report's ZWIN takes E[x^2] - E[x]^2, which cancels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -85,7 +86,7 @@ def build_features(
     else:
         check_out(out, shape, np.float32, {f"bars column {n!r}": c for n, c in columns.items()})
     if rows:
-        sources = list(dict.fromkeys(read))
+        sources = tuple(dict.fromkeys(read))
         legacy = spec.convention == "legacy"
         edges = _column_edges(spec, offsets, threads)
         groups = [_units(spec, sources, c0, c1) for c0, c1 in pairwise(edges)]
@@ -117,7 +118,7 @@ def build_features(
 
 def _source_matrix(
     columns: Mapping[str, npt.NDArray[Any]],
-    sources: list[str],
+    sources: tuple[str, ...],
     offsets: npt.NDArray[np.int64],
     legacy: bool,
     threads: int,
@@ -136,7 +137,8 @@ def _source_matrix(
     return src
 
 
-def _units(spec: FeatureSpec, sources: list[str], c0: int, c1: int) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=64)
+def _units(spec: FeatureSpec, sources: tuple[str, ...], c0: int, c1: int) -> npt.NDArray[np.int64]:
     """The kernel's units for columns c0..c1: recursive ops of one source four at a time."""
     open_units: dict[tuple[object, ...], list[int]] = {}
     units: list[list[int]] = []
@@ -164,6 +166,7 @@ def _units(spec: FeatureSpec, sources: list[str], c0: int, c1: int) -> npt.NDArr
     return np.array(rows, dtype=np.int64)
 
 
+@lru_cache(maxsize=64)
 def _params(spec: FeatureSpec) -> npt.NDArray[np.float64]:
     params = np.zeros((len(spec.features), nb.PARAMS))
     for row, feature in zip(params, spec.features, strict=True):
@@ -171,6 +174,7 @@ def _params(spec: FeatureSpec) -> npt.NDArray[np.float64]:
     return params
 
 
+@lru_cache(maxsize=64)
 def _costs(spec: FeatureSpec) -> npt.NDArray[np.float64]:
     return np.cumsum([0.0, *(OPS[feature.op].cost for feature in spec.features)])
 

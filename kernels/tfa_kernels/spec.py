@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class FeatureSpec:
     def names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 (hex) of what the spec computes: defaults filled in, schema_version left out."""
         content = {
@@ -169,7 +170,7 @@ class FeatureSpec:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
+    @cached_property
     def lookbacks(self) -> tuple[int, ...]:
         """Per feature, the first row of a series with a value."""
         return tuple(

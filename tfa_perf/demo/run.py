@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tfa_kernels import load_spec
 from tfa_perf.config import Config
 from tfa_perf.data.bars import Bars, load_bars
 from tfa_perf.demo.alternate import Options
@@ -69,7 +70,8 @@ def run_demo(
             progress.refresh()
 
         progress.refresh()
-        once = time_once(loaded, before.data.features, out / "cache", pairs=_once_pairs(loaded))
+        spec = load_spec(before.data.features)
+        once = time_once(loaded, spec, out / "cache", pairs=_once_pairs(loaded))
         sides = build_sides(loaded, before, after, where, steps=_WARMUP + pairs)
         with (out / "before.log").open("w", encoding="utf-8") as log:
             times = time_steps(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tfa_kernels import FeatureMatrix, build_features
+from tfa_kernels import FeatureMatrix, FeatureSpec, build_features
 from tfa_perf.baseline.cache import load_cache, save_cache
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.claims.measure import interleave
@@ -72,7 +72,7 @@ def time_steps(
 
 
 def time_once(
-    bars: Bars, spec: str, folder: Path, *, pairs: int
+    bars: Bars, spec: FeatureSpec, folder: Path, *, pairs: int
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Seconds before and after of feature building, cache writing, and cache reading.
 
