@@ -18,9 +18,23 @@ from numba import prange
 from tfa_kernels._bar_nb import spread_bp
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._recursive_nb import ema4, rsi4
-from tfa_kernels._rolling_nb import sma, zwin
+from tfa_kernels._rolling_nb import bollinger, sma, volatility, zwin
 
-IDENT, LOGRET, MOMENTUM, SMA, EMA, RSI, ZWIN, SPREAD_BP = range(8)
+(
+    IDENT,
+    LOGRET,
+    MOMENTUM,
+    SMA,
+    EMA,
+    RSI,
+    ZWIN,
+    SPREAD_BP,
+    ROC,
+    VOLATILITY,
+    BOLLINGER_MIDDLE,
+    BOLLINGER_UPPER,
+    BOLLINGER_LOWER,
+) = range(13)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
@@ -73,6 +87,16 @@ def _momentum(x, lo, hi, w, out):
 
 
 @inline_kernel
+def _roc(x, lo, hi, w, legacy, out):
+    floor = PRICE_FLOOR if legacy else -np.inf
+    for t in range(max(lo, w), hi):
+        before = x[t - w]
+        if before < floor:
+            before = floor
+        out[t - lo] = 0.0 if before == 0.0 else 100.0 * (x[t] - before) / before
+
+
+@inline_kernel
 def _advance(
     code, src, start, stop, lo, hi, legacy, reads, n, w, lanes, params, floats, ints, work, out, at
 ):
@@ -98,6 +122,16 @@ def _advance(
         zwin(x, lo, hi, w[0], sf, si, work, row)
     elif code == SPREAD_BP:
         spread_bp(x, src[reads[1], start:stop], lo, hi, row)
+    elif code == ROC:
+        _roc(x, lo, hi, w[0], legacy, row)
+    elif code == VOLATILITY:
+        volatility(x, lo, hi, w[0], legacy, sf, si, work, row)
+    elif code == BOLLINGER_MIDDLE:
+        sma(x, lo, hi, w[0], sf, si, work, row)
+    elif code == BOLLINGER_UPPER:
+        bollinger(x, lo, hi, w[0], legacy, params[c, 0], sf, si, work, row)
+    elif code == BOLLINGER_LOWER:
+        bollinger(x, lo, hi, w[0], legacy, -params[c, 0], sf, si, work, row)
 
 
 @inline_kernel

@@ -52,6 +52,8 @@ def _after(rows: int) -> FirstRow:
     return lambda w, p: w + rows
 
 
+_BAND = (("k", 2.0),)
+
 OPS = {
     "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
     "LOGRET": Op(nb.LOGRET, None, _row(1), _row(1), 5.0),
@@ -61,13 +63,18 @@ OPS = {
     "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
     "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
     "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=("high", "low")),
+    "ROC": Op(nb.ROC, 10, _after(0), _after(0), 0.5),
+    "VOLATILITY": Op(nb.VOLATILITY, 20, _after(0), _after(-1), 2.0),
+    "BOLLINGER_MIDDLE": Op(nb.BOLLINGER_MIDDLE, 20, _after(0), _after(-1), 1.5, params=_BAND),
+    "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.0, params=_BAND),
+    "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.0, params=_BAND),
 }
 
 # Ops that specs in use name and that have no kernel: the error says so instead of "unknown".
 # fmt: off
 NOT_BUILT = frozenset((
-    "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "ATR", "BOLLINGER_MIDDLE",
-    "BOLLINGER_UPPER", "BOLLINGER_LOWER", "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
+    "PARKINSON", "GARMAN_KLASS", "ATR",
+    "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
     "STOCHASTIC_K", "STOCHASTIC_D", "WILLIAMS_R", "CCI", "ADX", "OBV", "VPT", "AD_LINE", "MFI",
     "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
 ))

@@ -101,6 +101,39 @@ def _momentum(x: Series, w: int, legacy: bool) -> Series:
     return [math.nan if t < w else x[t] - x[t - w] for t in range(len(x))]
 
 
+def _roc(x: Series, w: int, legacy: bool) -> Series:
+    out = [math.nan] * min(w, len(x))
+    for before, value in zip(x[: max(len(x) - w, 0)], x[w:], strict=True):
+        p = before if math.isnan(before) or not legacy else max(before, 1e-12)
+        out.append(0.0 if p == 0 else 100 * (value - p) / p)
+    return out
+
+
+def _std(window: Series) -> float:
+    # About the first value, so that equal values give exactly 0.
+    steps = [v - window[0] for v in window]
+    mean = _mean(steps)
+    if math.isnan(mean):
+        return math.nan
+    return math.sqrt(math.fsum((d - mean) ** 2 for d in steps) / len(steps))
+
+
+def _volatility(x: Series, w: int, legacy: bool) -> Series:
+    first, lag = (w, 1) if legacy else (w - 1, 0)
+    rows = range(first, len(x))
+    return [math.nan] * min(first, len(x)) + [_std(x[t - lag - w + 1 : t - lag + 1]) for t in rows]
+
+
+def _band(sign: int) -> Callable[[Series, int, Params, bool], Series]:
+    def band(x: Series, w: int, params: Params, legacy: bool) -> Series:
+        middle, std = _sma(x, w, legacy), _volatility(x, w, legacy)
+        if sign == 0:
+            return middle
+        return [m + sign * params[0] * s for m, s in zip(middle, std, strict=True)]
+
+    return band
+
+
 def _spread_bp(bars: Bars, w: int, params: Params, legacy: bool) -> Series:
     out = []
     for high, low in zip(bars["high"], bars["low"], strict=True):
@@ -117,6 +150,13 @@ _ONE_COLUMN: dict[str, Callable[[Series, int, bool], Series]] = {
     "EMA": _ema,
     "RSI": _rsi,
     "ZWIN": _zwin,
+    "ROC": _roc,
+    "VOLATILITY": _volatility,
+}
+_WITH_KEYS: dict[str, Callable[[Series, int, Params, bool], Series]] = {
+    "BOLLINGER_MIDDLE": _band(0),
+    "BOLLINGER_UPPER": _band(1),
+    "BOLLINGER_LOWER": _band(-1),
 }
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
@@ -130,6 +170,11 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "RSI": lambda w, p: w + 1,
     "ZWIN": lambda w, p: w,
     "SPREAD_BP": lambda w, p: 0,
+    "ROC": lambda w, p: w,
+    "VOLATILITY": lambda w, p: w,
+    "BOLLINGER_MIDDLE": lambda w, p: w,
+    "BOLLINGER_UPPER": lambda w, p: w,
+    "BOLLINGER_LOWER": lambda w, p: w,
 }
 
 
@@ -160,7 +205,11 @@ def build_features(
                         x = [0.0, *(float(np.float32(r)) for r in x[1:])] if x else x
                     else:
                         begin = 1
-                values = _ONE_COLUMN[feature.op](x[begin:], window, legacy)
+                x = x[begin:]
+                if feature.op in _WITH_KEYS:
+                    values = _WITH_KEYS[feature.op](x, window, feature.params, legacy)
+                else:
+                    values = _ONE_COLUMN[feature.op](x, window, legacy)
             out[start + begin + first : stop, c] = values[first:]
         out[start : min(start + spec.emit_from_index, stop)] = spec.pad_value
     return out

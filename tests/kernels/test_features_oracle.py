@@ -19,6 +19,11 @@ LEGACY_FIRST = {
     "RSI": lambda w: w + 1,
     "ZWIN": lambda w: w,
     "SPREAD_BP": lambda w: 0,
+    "ROC": lambda w: w,
+    "VOLATILITY": lambda w: w,
+    "BOLLINGER_MIDDLE": lambda w: w,
+    "BOLLINGER_UPPER": lambda w: w,
+    "BOLLINGER_LOWER": lambda w: w,
 }
 
 
