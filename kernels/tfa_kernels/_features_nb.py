@@ -17,6 +17,7 @@ from numba import prange
 
 from tfa_kernels._bar_nb import spread_bp
 from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._macd_nb import macd, macd_out
 from tfa_kernels._recursive_nb import ema4, rsi4
 from tfa_kernels._rolling_nb import bollinger, sma, volatility, zwin
 
@@ -34,7 +35,10 @@ from tfa_kernels._rolling_nb import bollinger, sma, volatility, zwin
     BOLLINGER_MIDDLE,
     BOLLINGER_UPPER,
     BOLLINGER_LOWER,
-) = range(13)
+    MACD_LINE,
+    MACD_SIGNAL,
+    MACD_HISTOGRAM,
+) = range(16)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
@@ -132,6 +136,10 @@ def _advance(
         bollinger(x, lo, hi, w[0], legacy, params[c, 0], sf, si, work, row)
     elif code == BOLLINGER_LOWER:
         bollinger(x, lo, hi, w[0], legacy, -params[c, 0], sf, si, work, row)
+    elif code == MACD_LINE or code == MACD_SIGNAL or code == MACD_HISTOGRAM:
+        fast, slow, signal = np.int64(params[c, 0]), np.int64(params[c, 1]), np.int64(params[c, 2])
+        macd(x, lo, hi, legacy, fast, slow, signal, sf, work)
+        macd_out(hi - lo, code == MACD_HISTOGRAM, code == MACD_SIGNAL, work, row)
 
 
 @inline_kernel

@@ -52,7 +52,13 @@ def _after(rows: int) -> FirstRow:
     return lambda w, p: w + rows
 
 
+def _macd(w: int, p: tuple[float, ...]) -> int:
+    """Where the signal begins: line and histogram wait for it."""
+    return int(max(p[0], p[1]) + p[2]) - 2
+
+
 _BAND = (("k", 2.0),)
+_MACD_KEYS = (("fast", 12), ("slow", 26), ("signal", 9))
 
 OPS = {
     "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
@@ -68,13 +74,16 @@ OPS = {
     "BOLLINGER_MIDDLE": Op(nb.BOLLINGER_MIDDLE, 20, _after(0), _after(-1), 1.5, params=_BAND),
     "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.0, params=_BAND),
     "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.0, params=_BAND),
+    "MACD_LINE": Op(nb.MACD_LINE, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
+    "MACD_SIGNAL": Op(nb.MACD_SIGNAL, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
+    "MACD_HISTOGRAM": Op(nb.MACD_HISTOGRAM, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
 }
 
 # Ops that specs in use name and that have no kernel: the error says so instead of "unknown".
 # fmt: off
 NOT_BUILT = frozenset((
     "PARKINSON", "GARMAN_KLASS", "ATR",
-    "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
+    
     "STOCHASTIC_K", "STOCHASTIC_D", "WILLIAMS_R", "CCI", "ADX", "OBV", "VPT", "AD_LINE", "MFI",
     "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
 ))

@@ -134,6 +134,30 @@ def _band(sign: int) -> Callable[[Series, int, Params, bool], Series]:
     return band
 
 
+def _later(x: Series, first: int, w: int) -> Series:
+    """EMA of the rows from first on, seeded with the mean of their first w."""
+    return [math.nan] * min(first, len(x)) + _ema(x[first:], w, False)
+
+
+def _macd(part: int) -> Callable[[Series, int, Params, bool], Series]:
+    def macd(x: Series, w: int, params: Params, legacy: bool) -> Series:
+        fast, slow, signal = map(int, params)
+        if legacy:
+            means = zip(_ema(x, fast, True), _ema(x, slow, True), strict=True)
+            line = [a - b for a, b in means]
+            trail = _ema(line, signal, True)
+        else:
+            fast, slow = sorted((fast, slow))
+            means = zip(_later(x, slow - fast, fast), _later(x, 0, slow), strict=True)
+            line = [a - b for a, b in means]
+            trail = _later(line, slow - 1, signal)
+            unready = min(slow + signal - 2, len(x))
+            line[:unready] = [math.nan] * unready
+        return (line, trail, [a - b for a, b in zip(line, trail, strict=True)])[part]
+
+    return macd
+
+
 def _spread_bp(bars: Bars, w: int, params: Params, legacy: bool) -> Series:
     out = []
     for high, low in zip(bars["high"], bars["low"], strict=True):
@@ -157,6 +181,9 @@ _WITH_KEYS: dict[str, Callable[[Series, int, Params, bool], Series]] = {
     "BOLLINGER_MIDDLE": _band(0),
     "BOLLINGER_UPPER": _band(1),
     "BOLLINGER_LOWER": _band(-1),
+    "MACD_LINE": _macd(0),
+    "MACD_SIGNAL": _macd(1),
+    "MACD_HISTOGRAM": _macd(2),
 }
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
@@ -175,6 +202,9 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "BOLLINGER_MIDDLE": lambda w, p: w,
     "BOLLINGER_UPPER": lambda w, p: w,
     "BOLLINGER_LOWER": lambda w, p: w,
+    "MACD_LINE": lambda w, p: 0,
+    "MACD_SIGNAL": lambda w, p: 0,
+    "MACD_HISTOGRAM": lambda w, p: 0,
 }
 
 

@@ -24,6 +24,9 @@ LEGACY_FIRST = {
     "BOLLINGER_MIDDLE": lambda w: w,
     "BOLLINGER_UPPER": lambda w: w,
     "BOLLINGER_LOWER": lambda w: w,
+    "MACD_LINE": lambda w: 0,
+    "MACD_SIGNAL": lambda w: 0,
+    "MACD_HISTOGRAM": lambda w: 0,
 }
 
 
