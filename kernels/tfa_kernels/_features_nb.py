@@ -15,11 +15,18 @@ import math
 import numpy as np
 from numba import prange
 
-from tfa_kernels._bar_nb import spread_bp
+from tfa_kernels._bar_nb import (
+    LOG_BLOCK,
+    bid_ask_ratio,
+    market_depth,
+    order_flow,
+    price_impact,
+    spread_bp,
+)
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._macd_nb import macd, macd_out
 from tfa_kernels._recursive_nb import ema4, rsi4
-from tfa_kernels._rolling_nb import bollinger, sma, volatility, zwin
+from tfa_kernels._rolling_nb import bollinger, rolling_root, sma, volatility, zwin
 
 (
     IDENT,
@@ -38,12 +45,17 @@ from tfa_kernels._rolling_nb import bollinger, sma, volatility, zwin
     MACD_LINE,
     MACD_SIGNAL,
     MACD_HISTOGRAM,
-) = range(16)
+    PARKINSON,
+    GARMAN_KLASS,
+    PRICE_IMPACT,
+    ORDER_FLOW,
+    MARKET_DEPTH,
+    BID_ASK_RATIO,
+) = range(22)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
 SCRATCH_STRIDE = TILE + 16
-LOG_BLOCK = 4096
 LANES = 4
 SOURCES = 5
 PARAMS = 3
@@ -136,10 +148,24 @@ def _advance(
         bollinger(x, lo, hi, w[0], legacy, params[c, 0], sf, si, work, row)
     elif code == BOLLINGER_LOWER:
         bollinger(x, lo, hi, w[0], legacy, -params[c, 0], sf, si, work, row)
-    elif code == MACD_LINE or code == MACD_SIGNAL or code == MACD_HISTOGRAM:
+    elif code in (MACD_LINE, MACD_SIGNAL, MACD_HISTOGRAM):
         fast, slow, signal = np.int64(params[c, 0]), np.int64(params[c, 1]), np.int64(params[c, 2])
         macd(x, lo, hi, legacy, fast, slow, signal, sf, work)
         macd_out(hi - lo, code == MACD_HISTOGRAM, code == MACD_SIGNAL, work, row)
+    elif code == PARKINSON:
+        rolling_root(x, lo, hi, w[0], 4.0 * math.log(2.0), sf, si, work, row)
+    elif code == GARMAN_KLASS:
+        rolling_root(x, lo, hi, w[0], 1.0, sf, si, work, row)
+    elif code == PRICE_IMPACT:
+        price_impact(x, src[reads[1], start:stop], lo, hi, row)
+    elif code == ORDER_FLOW:
+        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
+        order_flow(x, low, close, src[reads[3], start:stop], lo, hi, row)
+    elif code == MARKET_DEPTH:
+        market_depth(x, src[reads[1], start:stop], src[reads[2], start:stop], lo, hi, row)
+    elif code == BID_ASK_RATIO:
+        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
+        bid_ask_ratio(x, low, close, lo, hi, legacy, row)
 
 
 @inline_kernel

@@ -194,3 +194,14 @@ def bollinger(x, lo, hi, w, lagged, k, sf, si, work, out):
     mean, std = work[0, :n], work[3, :n]
     for r in range(n):
         out[r] = mean[r] + k * std[r]
+
+
+@inline_kernel
+def rolling_root(x, lo, hi, w, divisor, sf, si, work, out):
+    """sqrt(mean / divisor), 0 where the mean is negative."""
+    roll(x, lo, hi, w, sf, si, work)
+    n = hi - lo
+    mean = work[0, :n]
+    for r in range(n):
+        square = mean[r] / divisor
+        out[r] = 0.0 if square < 0.0 else math.sqrt(square)

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfa_kernels import reference_ranges
 from tfa_kernels._bars import read_columns, series_offsets
+from tfa_kernels.ops import bar_columns
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 Series = list[float]
@@ -187,6 +189,7 @@ _WITH_KEYS: dict[str, Callable[[Series, int, Params, bool], Series]] = {
 }
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
+    **reference_ranges.ORACLES,
 }
 _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "IDENT": lambda w, p: 0,
@@ -205,6 +208,12 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "MACD_LINE": lambda w, p: 0,
     "MACD_SIGNAL": lambda w, p: 0,
     "MACD_HISTOGRAM": lambda w, p: 0,
+    "PARKINSON": lambda w, p: w - 1,
+    "GARMAN_KLASS": lambda w, p: w - 1,
+    "PRICE_IMPACT": lambda w, p: 1,
+    "ORDER_FLOW": lambda w, p: 0,
+    "MARKET_DEPTH": lambda w, p: 0,
+    "BID_ASK_RATIO": lambda w, p: 0,
 }
 
 
@@ -214,7 +223,7 @@ def build_features(
     """Return the features as float64 [N, F]; arguments as for tfa_kernels.build_features."""
     spec = load_spec(spec)
     legacy = spec.convention == "legacy"
-    wanted = {"close" if name == "logret" else name for f in spec.features for name in f.columns}
+    wanted = {bar for f in spec.features for name in f.columns for bar in bar_columns(name)}
     columns = read_columns(bars, sorted(wanted))
     rows = next(iter(columns.values())).size
     out = np.full((rows, len(spec.features)), 0.0 if legacy else math.nan)
