@@ -191,9 +191,9 @@ def bollinger(x, lo, hi, w, lagged, k, sf, si, work, out):
     roll(x, lo, hi, w, sf, si, work)
     n = hi - lo
     _std(n, w, lagged, sf, work)
-    mean, std = work[0, :n], work[3, :n]
+    middle, std = work[0, :n], work[3, :n]
     for r in range(n):
-        out[r] = mean[r] + k * std[r]
+        out[r] = middle[r] + k * std[r]
 
 
 @inline_kernel

@@ -69,25 +69,25 @@ OPS = {
     "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
     "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
     "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=("high", "low")),
-    "ROC": Op(nb.ROC, 10, _after(0), _after(0), 0.5),
-    "VOLATILITY": Op(nb.VOLATILITY, 20, _after(0), _after(-1), 2.0),
+    "ROC": Op(nb.ROC, 10, _after(0), _after(0), 1.0),
+    "VOLATILITY": Op(nb.VOLATILITY, 20, _after(0), _after(-1), 2.5),
     "BOLLINGER_MIDDLE": Op(nb.BOLLINGER_MIDDLE, 20, _after(0), _after(-1), 1.5, params=_BAND),
-    "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.0, params=_BAND),
-    "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.0, params=_BAND),
+    "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.5, params=_BAND),
+    "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.5, params=_BAND),
     "MACD_LINE": Op(nb.MACD_LINE, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
     "MACD_SIGNAL": Op(nb.MACD_SIGNAL, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
     "MACD_HISTOGRAM": Op(nb.MACD_HISTOGRAM, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
-    "PARKINSON": Op(nb.PARKINSON, 14, _after(-1), _after(-1), 2.0, inputs=("log_range_squared",)),
-    "GARMAN_KLASS": Op(nb.GARMAN_KLASS, 14, _after(-1), _after(-1), 2.0, inputs=("garman_klass",)),
+    "PARKINSON": Op(nb.PARKINSON, 14, _after(-1), _after(-1), 2.5, inputs=("log_range_squared",)),
+    "GARMAN_KLASS": Op(nb.GARMAN_KLASS, 14, _after(-1), _after(-1), 2.5, inputs=("garman_klass",)),
     "PRICE_IMPACT": Op(nb.PRICE_IMPACT, None, _row(1), _row(1), 2.0, inputs=("close", "volume")),
     "ORDER_FLOW": Op(
         nb.ORDER_FLOW, None, _row(0), _row(0), 2.0, inputs=("high", "low", "close", "volume")
     ),
     "MARKET_DEPTH": Op(
-        nb.MARKET_DEPTH, None, _row(0), _row(0), 5.0, inputs=("high", "low", "volume")
+        nb.MARKET_DEPTH, None, _row(0), _row(0), 8.0, inputs=("high", "low", "volume")
     ),
     "BID_ASK_RATIO": Op(
-        nb.BID_ASK_RATIO, None, _row(0), _row(0), 2.0, inputs=("high", "low", "close")
+        nb.BID_ASK_RATIO, None, _row(0), _row(0), 1.0, inputs=("high", "low", "close")
     ),
 }
 
