@@ -15,17 +15,47 @@ import math
 import numpy as np
 from numba import prange
 
-from tfa_kernels._bar_nb import spread_bp
+from tfa_kernels._bar_nb import (
+    LOG_BLOCK,
+    bid_ask_ratio,
+    market_depth,
+    order_flow,
+    price_impact,
+    spread_bp,
+)
 from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._macd_nb import macd, macd_out
 from tfa_kernels._recursive_nb import ema4, rsi4
-from tfa_kernels._rolling_nb import sma, zwin
+from tfa_kernels._rolling_nb import bollinger, rolling_root, sma, volatility, zwin
 
-IDENT, LOGRET, MOMENTUM, SMA, EMA, RSI, ZWIN, SPREAD_BP = range(8)
+(
+    IDENT,
+    LOGRET,
+    MOMENTUM,
+    SMA,
+    EMA,
+    RSI,
+    ZWIN,
+    SPREAD_BP,
+    ROC,
+    VOLATILITY,
+    BOLLINGER_MIDDLE,
+    BOLLINGER_UPPER,
+    BOLLINGER_LOWER,
+    MACD_LINE,
+    MACD_SIGNAL,
+    MACD_HISTOGRAM,
+    PARKINSON,
+    GARMAN_KLASS,
+    PRICE_IMPACT,
+    ORDER_FLOW,
+    MARKET_DEPTH,
+    BID_ASK_RATIO,
+) = range(22)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
 SCRATCH_STRIDE = TILE + 16
-LOG_BLOCK = 4096
 LANES = 4
 SOURCES = 5
 PARAMS = 3
@@ -73,6 +103,16 @@ def _momentum(x, lo, hi, w, out):
 
 
 @inline_kernel
+def _roc(x, lo, hi, w, legacy, out):
+    floor = PRICE_FLOOR if legacy else -np.inf
+    for t in range(max(lo, w), hi):
+        before = x[t - w]
+        if before < floor:
+            before = floor
+        out[t - lo] = 0.0 if before == 0.0 else 100.0 * (x[t] - before) / before
+
+
+@inline_kernel
 def _advance(
     code, src, start, stop, lo, hi, legacy, reads, n, w, lanes, params, floats, ints, work, out, at
 ):
@@ -98,6 +138,34 @@ def _advance(
         zwin(x, lo, hi, w[0], sf, si, work, row)
     elif code == SPREAD_BP:
         spread_bp(x, src[reads[1], start:stop], lo, hi, row)
+    elif code == ROC:
+        _roc(x, lo, hi, w[0], legacy, row)
+    elif code == VOLATILITY:
+        volatility(x, lo, hi, w[0], legacy, sf, si, work, row)
+    elif code == BOLLINGER_MIDDLE:
+        sma(x, lo, hi, w[0], sf, si, work, row)
+    elif code == BOLLINGER_UPPER:
+        bollinger(x, lo, hi, w[0], legacy, params[c, 0], sf, si, work, row)
+    elif code == BOLLINGER_LOWER:
+        bollinger(x, lo, hi, w[0], legacy, -params[c, 0], sf, si, work, row)
+    elif code in (MACD_LINE, MACD_SIGNAL, MACD_HISTOGRAM):
+        fast, slow, signal = np.int64(params[c, 0]), np.int64(params[c, 1]), np.int64(params[c, 2])
+        macd(x, lo, hi, legacy, fast, slow, signal, sf, work)
+        macd_out(hi - lo, code == MACD_HISTOGRAM, code == MACD_SIGNAL, work, row)
+    elif code == PARKINSON:
+        rolling_root(x, lo, hi, w[0], 4.0 * math.log(2.0), sf, si, work, row)
+    elif code == GARMAN_KLASS:
+        rolling_root(x, lo, hi, w[0], 1.0, sf, si, work, row)
+    elif code == PRICE_IMPACT:
+        price_impact(x, src[reads[1], start:stop], lo, hi, row)
+    elif code == ORDER_FLOW:
+        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
+        order_flow(x, low, close, src[reads[3], start:stop], lo, hi, row)
+    elif code == MARKET_DEPTH:
+        market_depth(x, src[reads[1], start:stop], src[reads[2], start:stop], lo, hi, row)
+    elif code == BID_ASK_RATIO:
+        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
+        bid_ask_ratio(x, low, close, lo, hi, legacy, row)
 
 
 @inline_kernel

@@ -158,3 +158,50 @@ def zwin(x, lo, hi, w, sf, si, work, out):
     for r in range(n):
         std = math.sqrt(squares[r] / w)
         out[r] = 0.0 if std <= 1e-8 else distance[r] / std
+
+
+@inline_kernel
+def _std(n, w, lagged, sf, work):
+    """Population std of rolled rows into work[3, :n].
+
+    lagged: of the w rows before each row. The std that the next tile begins with waits in sf[4];
+    the first row of a series, which has none, lies before every lookback.
+    """
+    lag = 1 if lagged else 0
+    work[3, 0] = sf[4]
+    squares, std = work[2, : n - lag], work[3, lag:n]
+    for r in range(n - lag):
+        std[r] = math.sqrt(squares[r] / w)
+    sf[4] = math.sqrt(work[2, n - 1] / w)
+
+
+@inline_kernel
+def volatility(x, lo, hi, w, lagged, sf, si, work, out):
+    roll(x, lo, hi, w, sf, si, work)
+    n = hi - lo
+    _std(n, w, lagged, sf, work)
+    std = work[3, :n]
+    for r in range(n):
+        out[r] = std[r]
+
+
+@inline_kernel
+def bollinger(x, lo, hi, w, lagged, k, sf, si, work, out):
+    """The band k stds above the mean; lagged leaves the row itself out of the std alone."""
+    roll(x, lo, hi, w, sf, si, work)
+    n = hi - lo
+    _std(n, w, lagged, sf, work)
+    middle, std = work[0, :n], work[3, :n]
+    for r in range(n):
+        out[r] = middle[r] + k * std[r]
+
+
+@inline_kernel
+def rolling_root(x, lo, hi, w, divisor, sf, si, work, out):
+    """sqrt(mean / divisor), 0 where the mean is negative."""
+    roll(x, lo, hi, w, sf, si, work)
+    n = hi - lo
+    mean = work[0, :n]
+    for r in range(n):
+        square = mean[r] / divisor
+        out[r] = 0.0 if square < 0.0 else math.sqrt(square)

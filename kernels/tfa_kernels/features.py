@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from tfa_kernels import _features_nb as nb
 from tfa_kernels._arrays import check_out
+from tfa_kernels._bar_nb import garman_klass, log_range_squared
 from tfa_kernels._bars import read_columns, series_offsets
 from tfa_kernels._jit import resolve_threads
-from tfa_kernels.ops import OPS
+from tfa_kernels.ops import OPS, bar_columns
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 _GROUP_COLUMNS = 8
@@ -56,8 +57,11 @@ def build_features(
 
     Rows before a column's lookback hold 0 in the "legacy" convention and NaN in "talib"; rows
     below emit_from_index hold pad_value. "legacy" rounds its inputs and logs to float32; all state
-    is float64. A NaN, an inf or a magnitude of 1e140 or more makes the rolling columns (SMA, ZWIN)
-    NaN while it is in the window and no longer; EMA and RSI stay non-finite from there on.
+    is float64. A NaN, an inf or a magnitude of 1e140 or more makes the rolling columns (SMA, ZWIN,
+    VOLATILITY, BOLLINGER, PARKINSON, GARMAN_KLASS) NaN while it is in the window and no longer; so
+    does, in the last two, a price or ratio of prices that has no logarithm. EMA, RSI and MACD stay
+    non-finite from there on. Ops of single bars give 0 where the bar lacks the range, volume or
+    price before that they divide by.
 
     Parameters
     ----------
@@ -76,7 +80,7 @@ def build_features(
     spec = load_spec(spec)
     threads = resolve_threads(num_threads)
     read = [name for feature in spec.features for name in feature.columns]
-    wanted = dict.fromkeys("close" if name == "logret" else name for name in read)
+    wanted = dict.fromkeys(bar for name in read for bar in bar_columns(name))
     columns = read_columns(bars, wanted)
     rows = next(iter(columns.values())).size
     offsets = series_offsets(bars, rows)
@@ -124,17 +128,28 @@ def _source_matrix(
     threads: int,
 ) -> npt.NDArray[np.float64]:
     src = np.empty((len(sources), int(offsets[-1])), np.float64)
-    with np.errstate(over="ignore"):
-        for row, name in zip(src, sources, strict=True):
-            column = columns["close" if name == "logret" else name]
-            rounded = column.astype(np.float32) if legacy else column
-            if name != "logret":
-                row[:] = rounded
-                continue
-            close = np.array(rounded, dtype=np.float64)
-            nb.log_returns(close, legacy, row, num_threads=threads)
-            row[offsets[:-1][np.diff(offsets) > 0]] = 0.0 if legacy else np.nan
+    first_rows = offsets[:-1][np.diff(offsets) > 0]
+    for row, name in zip(src, sources, strict=True):
+        bars = [_inputs(columns[bar], legacy) for bar in bar_columns(name)]
+        if name == "logret":
+            nb.log_returns(*bars, legacy, row, num_threads=threads)
+            row[first_rows] = 0.0 if legacy else np.nan
+        elif name == "log_range_squared":
+            log_range_squared(*bars, row, num_threads=threads)
+        elif name == "garman_klass":
+            garman_klass(*bars, row, num_threads=threads)
+            # The legacy builder counts 0 for a series' first bar, whose range is known.
+            if legacy:
+                row[first_rows] = 0.0
+        else:
+            row[:] = bars[0]
     return src
+
+
+def _inputs(column: npt.NDArray[Any], legacy: bool) -> npt.NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        rounded = column.astype(np.float32) if legacy else column
+    return np.ascontiguousarray(rounded, dtype=np.float64)
 
 
 @lru_cache(maxsize=64)

@@ -20,9 +20,9 @@ class Op:
     code: its number in the kernel. window: default window, None where the op has none.
     legacy, talib: first row with a value, counted from the first row of its source, for a window
     and the values of params. cost: time per row relative to EMA; it shares columns out among
-    threads. inputs: the bar columns it reads, none where it reads the feature's source. params:
-    names and defaults of further keys, integers where the default is one. side_by_side: whether
-    the kernel takes several columns of one source together.
+    threads. inputs: the bar or DERIVED columns it reads, none where it reads the feature's source.
+    params: names and defaults of further keys, integers where the default is one. side_by_side:
+    whether the kernel takes several columns of one source together.
     """
 
     code: int
@@ -52,6 +52,14 @@ def _after(rows: int) -> FirstRow:
     return lambda w, p: w + rows
 
 
+def _macd(w: int, p: tuple[float, ...]) -> int:
+    """Where the signal begins: line and histogram wait for it."""
+    return int(max(p[0], p[1]) + p[2]) - 2
+
+
+_BAND = (("k", 2.0),)
+_MACD_KEYS = (("fast", 12), ("slow", 26), ("signal", 9))
+
 OPS = {
     "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
     "LOGRET": Op(nb.LOGRET, None, _row(1), _row(1), 5.0),
@@ -61,18 +69,49 @@ OPS = {
     "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
     "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
     "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=("high", "low")),
+    "ROC": Op(nb.ROC, 10, _after(0), _after(0), 1.0),
+    "VOLATILITY": Op(nb.VOLATILITY, 20, _after(0), _after(-1), 2.5),
+    "BOLLINGER_MIDDLE": Op(nb.BOLLINGER_MIDDLE, 20, _after(0), _after(-1), 1.5, params=_BAND),
+    "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.5, params=_BAND),
+    "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.5, params=_BAND),
+    "MACD_LINE": Op(nb.MACD_LINE, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
+    "MACD_SIGNAL": Op(nb.MACD_SIGNAL, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
+    "MACD_HISTOGRAM": Op(nb.MACD_HISTOGRAM, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
+    "PARKINSON": Op(nb.PARKINSON, 14, _after(-1), _after(-1), 2.5, inputs=("log_range_squared",)),
+    "GARMAN_KLASS": Op(nb.GARMAN_KLASS, 14, _after(-1), _after(-1), 2.5, inputs=("garman_klass",)),
+    "PRICE_IMPACT": Op(nb.PRICE_IMPACT, None, _row(1), _row(1), 2.0, inputs=("close", "volume")),
+    "ORDER_FLOW": Op(
+        nb.ORDER_FLOW, None, _row(0), _row(0), 2.0, inputs=("high", "low", "close", "volume")
+    ),
+    "MARKET_DEPTH": Op(
+        nb.MARKET_DEPTH, None, _row(0), _row(0), 8.0, inputs=("high", "low", "volume")
+    ),
+    "BID_ASK_RATIO": Op(
+        nb.BID_ASK_RATIO, None, _row(0), _row(0), 1.0, inputs=("high", "low", "close")
+    ),
 }
 
 # Ops that specs in use name and that have no kernel: the error says so instead of "unknown".
 # fmt: off
 NOT_BUILT = frozenset((
-    "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "ATR", "BOLLINGER_MIDDLE",
-    "BOLLINGER_UPPER", "BOLLINGER_LOWER", "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
+    "ATR",
     "STOCHASTIC_K", "STOCHASTIC_D", "WILLIAMS_R", "CCI", "ADX", "OBV", "VPT", "AD_LINE", "MFI",
-    "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
 ))
 # fmt: on
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 COMPOSITES = ("hlc", "hl", "ohlc", "ohlcv", "hlcv", "close_volume")
 SOURCES = (*COLUMNS, "logret", *COMPOSITES)
+
+# What the kernel reads besides bar columns, and the bar columns it is made of before the pass: the
+# logs are taken once for every window over them.
+DERIVED = {
+    "logret": ("close",),
+    "log_range_squared": ("high", "low"),
+    "garman_klass": ("open", "high", "low", "close"),
+}
+
+
+def bar_columns(name: str) -> tuple[str, ...]:
+    """The bar columns behind one of ``Feature.columns``."""
+    return DERIVED.get(name, (name,))

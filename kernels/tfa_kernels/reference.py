@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfa_kernels import reference_ranges
 from tfa_kernels._bars import read_columns, series_offsets
+from tfa_kernels.ops import bar_columns
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 Series = list[float]
@@ -101,6 +103,63 @@ def _momentum(x: Series, w: int, legacy: bool) -> Series:
     return [math.nan if t < w else x[t] - x[t - w] for t in range(len(x))]
 
 
+def _roc(x: Series, w: int, legacy: bool) -> Series:
+    out = [math.nan] * min(w, len(x))
+    for before, value in zip(x[: max(len(x) - w, 0)], x[w:], strict=True):
+        p = before if math.isnan(before) or not legacy else max(before, 1e-12)
+        out.append(0.0 if p == 0 else 100 * (value - p) / p)
+    return out
+
+
+def _std(window: Series) -> float:
+    # About the first value, so that equal values give exactly 0.
+    steps = [v - window[0] for v in window]
+    mean = _mean(steps)
+    if math.isnan(mean):
+        return math.nan
+    return math.sqrt(math.fsum((d - mean) ** 2 for d in steps) / len(steps))
+
+
+def _volatility(x: Series, w: int, legacy: bool) -> Series:
+    first, lag = (w, 1) if legacy else (w - 1, 0)
+    rows = range(first, len(x))
+    return [math.nan] * min(first, len(x)) + [_std(x[t - lag - w + 1 : t - lag + 1]) for t in rows]
+
+
+def _band(sign: int) -> Callable[[Series, int, Params, bool], Series]:
+    def band(x: Series, w: int, params: Params, legacy: bool) -> Series:
+        middle, std = _sma(x, w, legacy), _volatility(x, w, legacy)
+        if sign == 0:
+            return middle
+        return [m + sign * params[0] * s for m, s in zip(middle, std, strict=True)]
+
+    return band
+
+
+def _later(x: Series, first: int, w: int) -> Series:
+    """EMA of the rows from first on, seeded with the mean of their first w."""
+    return [math.nan] * min(first, len(x)) + _ema(x[first:], w, False)
+
+
+def _macd(part: int) -> Callable[[Series, int, Params, bool], Series]:
+    def macd(x: Series, w: int, params: Params, legacy: bool) -> Series:
+        fast, slow, signal = map(int, params)
+        if legacy:
+            means = zip(_ema(x, fast, True), _ema(x, slow, True), strict=True)
+            line = [a - b for a, b in means]
+            trail = _ema(line, signal, True)
+        else:
+            fast, slow = sorted((fast, slow))
+            means = zip(_later(x, slow - fast, fast), _later(x, 0, slow), strict=True)
+            line = [a - b for a, b in means]
+            trail = _later(line, slow - 1, signal)
+            unready = min(slow + signal - 2, len(x))
+            line[:unready] = [math.nan] * unready
+        return (line, trail, [a - b for a, b in zip(line, trail, strict=True)])[part]
+
+    return macd
+
+
 def _spread_bp(bars: Bars, w: int, params: Params, legacy: bool) -> Series:
     out = []
     for high, low in zip(bars["high"], bars["low"], strict=True):
@@ -117,9 +176,20 @@ _ONE_COLUMN: dict[str, Callable[[Series, int, bool], Series]] = {
     "EMA": _ema,
     "RSI": _rsi,
     "ZWIN": _zwin,
+    "ROC": _roc,
+    "VOLATILITY": _volatility,
+}
+_WITH_KEYS: dict[str, Callable[[Series, int, Params, bool], Series]] = {
+    "BOLLINGER_MIDDLE": _band(0),
+    "BOLLINGER_UPPER": _band(1),
+    "BOLLINGER_LOWER": _band(-1),
+    "MACD_LINE": _macd(0),
+    "MACD_SIGNAL": _macd(1),
+    "MACD_HISTOGRAM": _macd(2),
 }
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
+    **reference_ranges.ORACLES,
 }
 _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "IDENT": lambda w, p: 0,
@@ -130,6 +200,20 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "RSI": lambda w, p: w + 1,
     "ZWIN": lambda w, p: w,
     "SPREAD_BP": lambda w, p: 0,
+    "ROC": lambda w, p: w,
+    "VOLATILITY": lambda w, p: w,
+    "BOLLINGER_MIDDLE": lambda w, p: w,
+    "BOLLINGER_UPPER": lambda w, p: w,
+    "BOLLINGER_LOWER": lambda w, p: w,
+    "MACD_LINE": lambda w, p: 0,
+    "MACD_SIGNAL": lambda w, p: 0,
+    "MACD_HISTOGRAM": lambda w, p: 0,
+    "PARKINSON": lambda w, p: w - 1,
+    "GARMAN_KLASS": lambda w, p: w - 1,
+    "PRICE_IMPACT": lambda w, p: 1,
+    "ORDER_FLOW": lambda w, p: 0,
+    "MARKET_DEPTH": lambda w, p: 0,
+    "BID_ASK_RATIO": lambda w, p: 0,
 }
 
 
@@ -139,7 +223,7 @@ def build_features(
     """Return the features as float64 [N, F]; arguments as for tfa_kernels.build_features."""
     spec = load_spec(spec)
     legacy = spec.convention == "legacy"
-    wanted = {"close" if name == "logret" else name for f in spec.features for name in f.columns}
+    wanted = {bar for f in spec.features for name in f.columns for bar in bar_columns(name)}
     columns = read_columns(bars, sorted(wanted))
     rows = next(iter(columns.values())).size
     out = np.full((rows, len(spec.features)), 0.0 if legacy else math.nan)
@@ -160,7 +244,11 @@ def build_features(
                         x = [0.0, *(float(np.float32(r)) for r in x[1:])] if x else x
                     else:
                         begin = 1
-                values = _ONE_COLUMN[feature.op](x[begin:], window, legacy)
+                x = x[begin:]
+                if feature.op in _WITH_KEYS:
+                    values = _WITH_KEYS[feature.op](x, window, feature.params, legacy)
+                else:
+                    values = _ONE_COLUMN[feature.op](x, window, legacy)
             out[start + begin + first : stop, c] = values[first:]
         out[start : min(start + spec.emit_from_index, stop)] = spec.pad_value
     return out

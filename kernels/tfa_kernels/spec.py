@@ -94,7 +94,7 @@ class Feature:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What is read: bar columns or "logret"; a composite means close to a one-column op."""
+        """What is read: bar columns or DERIVED ones; a composite means close to a one-column op."""
         if OPS[self.op].inputs:
             return OPS[self.op].inputs
         return ("close" if self.source in COMPOSITES else self.source,)

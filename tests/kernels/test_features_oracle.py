@@ -19,7 +19,26 @@ LEGACY_FIRST = {
     "RSI": lambda w: w + 1,
     "ZWIN": lambda w: w,
     "SPREAD_BP": lambda w: 0,
+    "ROC": lambda w: w,
+    "VOLATILITY": lambda w: w,
+    "BOLLINGER_MIDDLE": lambda w: w,
+    "BOLLINGER_UPPER": lambda w: w,
+    "BOLLINGER_LOWER": lambda w: w,
+    "MACD_LINE": lambda w: 0,
+    "MACD_SIGNAL": lambda w: 0,
+    "MACD_HISTOGRAM": lambda w: 0,
+    "PARKINSON": lambda w: w - 1,
+    "GARMAN_KLASS": lambda w: w - 1,
+    "PRICE_IMPACT": lambda w: 1,
+    "ORDER_FLOW": lambda w: 0,
+    "MARKET_DEPTH": lambda w: 0,
+    "BID_ASK_RATIO": lambda w: 0,
 }
+
+ZERO_WHERE_FLAT = (
+    *("ZWIN", "RSI", "MOMENTUM", "SPREAD", "ROC_close", "VOLATILITY", "PARKINSON", "GARMAN"),
+    *("PRICE", "ORDER", "MARKET", "BID"),
+)
 
 
 def every_op(convention, windows, sources=SOURCES, **policy):
@@ -140,7 +159,7 @@ def test_rows_recover_once_a_bad_value_has_left(walk_bars):
         dirty = {**bars, "close": bars["close"].copy()}
         dirty["close"][at] = bad
         values = build_features(dirty, spec).values
-        for op in ("SMA", "ZWIN"):
+        for op in ("SMA", "ZWIN", "VOLATILITY", "BOLLINGER_UPPER"):
             c = spec.names.index(f"{op}_close_10")
             assert np.isnan(values[at : at + 10, c]).all(), (op, bad)
             # A z-score that is zero but for rounding has no relative accuracy.
@@ -166,9 +185,9 @@ def test_flat_prices():
         spec = every_op(convention, [3, 30], ["close", "volume", "logret"])
         got = assert_matches_oracle(bars, spec)
         for c, name in enumerate(got.names):
-            if name.startswith(("ZWIN", "RSI", "MOMENTUM", "SPREAD")):
+            if name.startswith(ZERO_WHERE_FLAT):
                 assert (got.values[got.lookbacks[c] :, c] == 0).all(), name
-            if name.startswith("SMA_close"):
+            if name.startswith(("SMA_close", "BOLLINGER")) and "_close_" in name:
                 assert (got.values[got.lookbacks[c] :, c] == np.float32(0.1)).all(), name
 
 
