@@ -211,13 +211,13 @@ def test_a_bad_cell_names_its_row(tmp_path: Path, column: str, cell: str, messag
     lines = [",".join(names), *(",".join(row) for row in rows)]
     # The symbol that comes back is on the row after.
     late = column == "symbol" and cell == "B"
-    with pytest.raises(BarsError, match=rf"bars\.csv:row {4 + late}: {message}") as caught:
+    with pytest.raises(BarsError, match=rf"bars\.csv: row {4 + late}: {message}") as caught:
         load_bars(write(tmp_path, *lines))
     assert "\n" not in str(caught.value)
 
     frame = pl.read_csv(write(tmp_path, *lines), infer_schema=False)
     frame.write_parquet(tmp_path / "bars.parquet")
-    with pytest.raises(BarsError, match=rf"bars\.parquet:row {3 + late}: {message}"):
+    with pytest.raises(BarsError, match=rf"bars\.parquet: row {3 + late}: {message}"):
         load_bars(tmp_path / "bars.parquet")
 
 

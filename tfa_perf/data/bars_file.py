@@ -36,7 +36,7 @@ def read_bars(path: Path) -> Bars:
 
     Raises
     ------
-    BarsError : `path:row N: what is wrong; the fix`. In a CSV file N is the line, the header being
+    BarsError : `path: row N: what is wrong; the fix`. In a CSV file N is the line, the header being
         line 1; in a Parquet file it is the row, counted from 1.
     """
     if not path.name.lower().endswith(_FILE_TYPES):
@@ -46,7 +46,7 @@ def read_bars(path: Path) -> Bars:
     is_csv = path.name.lower().endswith((".csv", ".csv.gz"))
 
     def row_error(row: int, problem: str) -> BarsError:
-        return BarsError(f"{path}:row {_csv_line(path, row) if is_csv else row + 1}: {problem}")
+        return BarsError(f"{path}: row {_csv_line(path, row) if is_csv else row + 1}: {problem}")
 
     try:
         frame = _read_csv(path) if is_csv else _read_parquet(path)
