@@ -22,7 +22,8 @@ class Op:
     and the values of params. cost: time per row relative to EMA; it shares columns out among
     threads. inputs: the bar columns it reads, none where it reads the feature's source. params:
     names and defaults of further keys, integers where the default is one. side_by_side: whether
-    the kernel takes several columns of one source together.
+    the kernel takes several columns of one source together. memory: floats that a column keeps
+    between tiles, for a window and params no larger than the longest series.
     """
 
     code: int
@@ -33,6 +34,7 @@ class Op:
     inputs: tuple[str, ...] = ()
     params: tuple[tuple[str, float], ...] = ()
     side_by_side: bool = False
+    memory: FirstRow = lambda w, p: 0
 
     def lookback(self, convention: str, window: int, params: tuple[float, ...]) -> int:
         return (self.legacy if convention == "legacy" else self.talib)(window, params)
@@ -52,6 +54,18 @@ def _after(rows: int) -> FirstRow:
     return lambda w, p: w + rows
 
 
+def _d_first(rows: int) -> FirstRow:
+    """Row w + rows of %K, and the d_period - 1 rows after it that the mean needs too."""
+    return lambda w, p: w + rows + int(p[0]) - 1
+
+
+_HL = ("high", "low")
+_HLC = ("high", "low", "close")
+_HLCV = (*_HLC, "volume")
+_D_PERIOD = (("d_period", 3),)
+
+
+# fmt: off
 OPS = {
     "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
     "LOGRET": Op(nb.LOGRET, None, _row(1), _row(1), 5.0),
@@ -60,15 +74,34 @@ OPS = {
     "EMA": Op(nb.EMA, 20, _row(0), _after(-1), 1.0, side_by_side=True),
     "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
     "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
-    "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=("high", "low")),
+    "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=_HL),
+    "OBV": Op(nb.OBV, None, _row(0), _row(0), 2.0, ("close", "volume")),
+    "VPT": Op(nb.VPT, None, _row(0), _row(0), 2.0, ("close", "volume")),
+    "AD_LINE": Op(nb.AD_LINE, None, _row(0), _row(0), 2.0, _HLCV),
+    "ATR": Op(nb.ATR, 14, _after(0), _after(0), 3.0, _HLC),
+    "ADX": Op(nb.ADX, 14, lambda w, p: 2 * w, lambda w, p: 2 * w - 1, 6.0, _HLC),
+    "STOCHASTIC_K": Op(
+        nb.STOCHASTIC_K, 14, _after(0), _after(-1), 6.0, _HLC, _D_PERIOD,
+        memory=lambda w, p: 2 * (w + 2),
+    ),
+    "STOCHASTIC_D": Op(
+        nb.STOCHASTIC_D, 14, _d_first(0), _d_first(-1), 9.0, _HLC, _D_PERIOD,
+        memory=lambda w, p: 2 * (w + 2) + int(p[0]) + 1,
+    ),
+    "WILLIAMS_R": Op(
+        nb.WILLIAMS_R, 14, _after(0), _after(-1), 6.0, _HLC,
+        memory=lambda w, p: 2 * (w + 2),
+    ),
+    "MFI": Op(nb.MFI, 14, _after(0), _after(0), 9.0, _HLCV, memory=lambda w, p: 2 * (w + 1)),
+    "CCI": Op(nb.CCI, 20, _after(0), _after(-1), 9.0, _HLC, memory=lambda w, p: w + nb.TILE),
 }
+# fmt: on
 
 # Ops that specs in use name and that have no kernel: the error says so instead of "unknown".
 # fmt: off
 NOT_BUILT = frozenset((
-    "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "ATR", "BOLLINGER_MIDDLE",
+    "ROC", "VOLATILITY", "PARKINSON", "GARMAN_KLASS", "BOLLINGER_MIDDLE",
     "BOLLINGER_UPPER", "BOLLINGER_LOWER", "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM",
-    "STOCHASTIC_K", "STOCHASTIC_D", "WILLIAMS_R", "CCI", "ADX", "OBV", "VPT", "AD_LINE", "MFI",
     "PRICE_IMPACT", "ORDER_FLOW", "MARKET_DEPTH", "BID_ASK_RATIO",
 ))
 # fmt: on

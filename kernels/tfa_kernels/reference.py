@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels._bars import read_columns, series_offsets
+from tfa_kernels.reference_hlcv import HLCV, HLCV_FIRST_LEGACY
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 Series = list[float]
@@ -120,6 +121,7 @@ _ONE_COLUMN: dict[str, Callable[[Series, int, bool], Series]] = {
 }
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
+    **HLCV,
 }
 _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "IDENT": lambda w, p: 0,
@@ -130,6 +132,7 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "RSI": lambda w, p: w + 1,
     "ZWIN": lambda w, p: w,
     "SPREAD_BP": lambda w, p: 0,
+    **HLCV_FIRST_LEGACY,
 }
 
 

@@ -45,7 +45,7 @@ def test_composites_read_close():
     ("entry", "message"),
     [
         ({"name": "x", "op": "WAT"}, "unknown op 'WAT'; available: IDENT"),
-        ({"name": "x", "op": "ATR"}, "op ATR is not available; available: IDENT"),
+        ({"name": "x", "op": "PARKINSON"}, "op PARKINSON is not available; available: IDENT"),
         ({"name": "x", "op": "RSI", "source": "vwap"}, "unknown source 'vwap'"),
         ({"name": "x", "op": "RSI", "period": 3}, "unknown key 'period' for op RSI"),
         ({"name": "x", "op": "IDENT", "window": 3}, "unknown key 'window' for op IDENT"),

@@ -19,6 +19,16 @@ LEGACY_FIRST = {
     "RSI": lambda w: w + 1,
     "ZWIN": lambda w: w,
     "SPREAD_BP": lambda w: 0,
+    "OBV": lambda w: 0,
+    "VPT": lambda w: 0,
+    "AD_LINE": lambda w: 0,
+    "ATR": lambda w: w,
+    "ADX": lambda w: 2 * w,
+    "STOCHASTIC_K": lambda w: w,
+    "STOCHASTIC_D": lambda w: w + 2,
+    "WILLIAMS_R": lambda w: w,
+    "MFI": lambda w: w,
+    "CCI": lambda w: w,
 }
 
 
