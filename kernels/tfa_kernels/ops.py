@@ -75,9 +75,9 @@ OPS = {
     "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
     "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
     "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=_HL),
-    "OBV": Op(nb.OBV, None, _row(0), _row(0), 2.0, ("close", "volume")),
-    "VPT": Op(nb.VPT, None, _row(0), _row(0), 2.0, ("close", "volume")),
-    "AD_LINE": Op(nb.AD_LINE, None, _row(0), _row(0), 2.0, _HLCV),
+    "OBV": Op(nb.OBV, None, _row(0), _row(0), 4.0, ("close", "volume")),
+    "VPT": Op(nb.VPT, None, _row(0), _row(0), 4.0, ("close", "volume")),
+    "AD_LINE": Op(nb.AD_LINE, None, _row(0), _row(0), 4.0, _HLCV),
     "ATR": Op(nb.ATR, 14, _after(0), _after(0), 3.0, _HLC),
     "ADX": Op(nb.ADX, 14, lambda w, p: 2 * w, lambda w, p: 2 * w - 1, 6.0, _HLC),
     "STOCHASTIC_K": Op(
@@ -85,15 +85,15 @@ OPS = {
         memory=lambda w, p: 2 * (w + 2),
     ),
     "STOCHASTIC_D": Op(
-        nb.STOCHASTIC_D, 14, _d_first(0), _d_first(-1), 9.0, _HLC, _D_PERIOD,
+        nb.STOCHASTIC_D, 14, _d_first(0), _d_first(-1), 8.0, _HLC, _D_PERIOD,
         memory=lambda w, p: 2 * (w + 2) + int(p[0]) + 1,
     ),
     "WILLIAMS_R": Op(
         nb.WILLIAMS_R, 14, _after(0), _after(-1), 6.0, _HLC,
         memory=lambda w, p: 2 * (w + 2),
     ),
-    "MFI": Op(nb.MFI, 14, _after(0), _after(0), 9.0, _HLCV, memory=lambda w, p: 2 * (w + 1)),
-    "CCI": Op(nb.CCI, 20, _after(0), _after(-1), 9.0, _HLC, memory=lambda w, p: w + nb.TILE),
+    "MFI": Op(nb.MFI, 14, _after(0), _after(0), 7.0, _HLCV, memory=lambda w, p: 2 * (w + 1)),
+    "CCI": Op(nb.CCI, 20, _after(0), _after(-1), 12.0, _HLC, memory=lambda w, p: w + nb.TILE),
 }
 # fmt: on
 
