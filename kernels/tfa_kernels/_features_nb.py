@@ -7,7 +7,9 @@ columns in contiguous scratch rows; then the tile's rows go out together, in row
 A unit is up to four columns of one op over one source. An op consumes rows lo..hi of the series x,
 keeps what it needs in the float64 floats[column] and the int64 ints[column] between tiles, may use
 the rows of work, and leaves row t in out[column, at + t - lo]. lo == 0 starts a series. Rows before
-a column's lookback are overwritten by the caller, so an op may leave anything there.
+a column's lookback are overwritten by the caller, so an op may leave anything there. An op that
+keeps more between tiles has kept, float64, its part of one array per worker; it is sized for
+windows up to the longest series, so an op of a window longer than its series must not touch it.
 """
 
 import math
@@ -23,10 +25,14 @@ from tfa_kernels._bar_nb import (
     price_impact,
     spread_bp,
 )
+from tfa_kernels._extremes_nb import stochastic_d, stochastic_k, williams_r
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._macd_nb import macd, macd_out
+from tfa_kernels._range_nb import adx, atr
 from tfa_kernels._recursive_nb import ema4, rsi4
 from tfa_kernels._rolling_nb import bollinger, rolling_root, sma, volatility, zwin
+from tfa_kernels._typical_nb import cci, mfi
+from tfa_kernels._volume_nb import ad_line, obv, vpt
 
 (
     IDENT,
@@ -51,7 +57,17 @@ from tfa_kernels._rolling_nb import bollinger, rolling_root, sma, volatility, zw
     ORDER_FLOW,
     MARKET_DEPTH,
     BID_ASK_RATIO,
-) = range(22)
+    OBV,
+    VPT,
+    AD_LINE,
+    ATR,
+    ADX,
+    STOCHASTIC_K,
+    STOCHASTIC_D,
+    WILLIAMS_R,
+    MFI,
+    CCI,
+) = range(32)
 
 TILE = 512
 # A power-of-two stride would put one row of all scratch columns into the same cache sets.
@@ -60,7 +76,8 @@ LANES = 4
 SOURCES = 5
 PARAMS = 3
 # Where the parts of a unit row begin.
-READS = 3
+MEMORY = 3
+READS = 4
 WINDOWS = READS + SOURCES
 COLUMNS = WINDOWS + LANES
 N_FLOATS = 8
@@ -114,8 +131,9 @@ def _roc(x, lo, hi, w, legacy, out):
 
 @inline_kernel
 def _advance(
-    code, src, start, stop, lo, hi, legacy, reads, n, w, lanes, params, floats, ints, work, out, at
-):
+    code, src, start, stop, lo, hi, legacy, reads, n, w, lanes, params, floats, ints, work, kept,
+    out, at,
+):  # fmt: skip
     """Rows lo..hi of one unit, of the series in rows start..stop of src."""
     x = src[reads[0], start:stop]
     if code == EMA:
@@ -126,6 +144,7 @@ def _advance(
         return
     c = lanes[0]
     sf, si, row = floats[c], ints[c], out[c, at:]
+    x1, x2, x3 = src[reads[1], start:stop], src[reads[2], start:stop], src[reads[3], start:stop]
     if code == IDENT:
         _ident(x, lo, hi, row)
     elif code == LOGRET:
@@ -137,7 +156,7 @@ def _advance(
     elif code == ZWIN:
         zwin(x, lo, hi, w[0], sf, si, work, row)
     elif code == SPREAD_BP:
-        spread_bp(x, src[reads[1], start:stop], lo, hi, row)
+        spread_bp(x, x1, lo, hi, row)
     elif code == ROC:
         _roc(x, lo, hi, w[0], legacy, row)
     elif code == VOLATILITY:
@@ -157,15 +176,34 @@ def _advance(
     elif code == GARMAN_KLASS:
         rolling_root(x, lo, hi, w[0], 1.0, sf, si, work, row)
     elif code == PRICE_IMPACT:
-        price_impact(x, src[reads[1], start:stop], lo, hi, row)
+        price_impact(x, x1, lo, hi, row)
     elif code == ORDER_FLOW:
-        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
-        order_flow(x, low, close, src[reads[3], start:stop], lo, hi, row)
+        order_flow(x, x1, x2, x3, lo, hi, row)
     elif code == MARKET_DEPTH:
-        market_depth(x, src[reads[1], start:stop], src[reads[2], start:stop], lo, hi, row)
+        market_depth(x, x1, x2, lo, hi, row)
     elif code == BID_ASK_RATIO:
-        low, close = src[reads[1], start:stop], src[reads[2], start:stop]
-        bid_ask_ratio(x, low, close, lo, hi, legacy, row)
+        bid_ask_ratio(x, x1, x2, lo, hi, legacy, row)
+    elif code == OBV:
+        obv(x, x1, lo, hi, legacy, sf, work, row)
+    elif code == VPT:
+        vpt(x, x1, lo, hi, sf, work, row)
+    elif code == AD_LINE:
+        ad_line(x, x1, x2, x3, lo, hi, legacy, sf, work, row)
+    elif code == ATR:
+        atr(x, x1, x2, lo, hi, w[0], sf, work, row)
+    elif code == ADX:
+        adx(x, x1, x2, lo, hi, legacy, w[0], sf, work, row)
+    elif code == STOCHASTIC_K:
+        stochastic_k(x, x1, x2, lo, hi, legacy, w[0], sf, work, kept, row)
+    elif code == STOCHASTIC_D:
+        d = np.int64(params[c, 0])
+        stochastic_d(x, x1, x2, lo, hi, legacy, w[0], d, sf, work, kept, row)
+    elif code == WILLIAMS_R:
+        williams_r(x, x1, x2, lo, hi, legacy, w[0], sf, work, kept, row)
+    elif code == MFI:
+        mfi(x, x1, x2, x3, lo, hi, legacy, w[0], sf, work, kept, row)
+    elif code == CCI:
+        cci(x, x1, x2, lo, hi, legacy, w[0], si, work, kept, row)
 
 
 @inline_kernel
@@ -186,7 +224,7 @@ def _write(scratch, n, out):
 @inline_kernel
 def _series(
     src, start, stop, units, c0, c1, lookbacks, params, legacy, fill, emit, pad, scratch, floats,
-    ints, work, out,
+    ints, work, memory, out,
 ):  # fmt: skip
     """Columns c0..c1 of one series, rows start..stop of src and out."""
     for lo in range(0, stop - start, TILE):
@@ -199,7 +237,8 @@ def _series(
                 _advance(
                     unit[0], src, start + begin, stop, a, hi - begin, legacy,
                     unit[READS:WINDOWS], unit[2], unit[WINDOWS:COLUMNS], unit[COLUMNS:],
-                    params[c0:c1], floats, ints, work, scratch, a + begin - lo,
+                    params[c0:c1], floats, ints, work, memory[unit[MEMORY] :],
+                    scratch, a + begin - lo,
                 )  # fmt: skip
         for c in range(c0, c1):
             _fill(scratch[c - c0], min(hi, lookbacks[c]) - lo, fill)
@@ -209,35 +248,40 @@ def _series(
 
 @inline_kernel
 def _share(
-    src, offsets, tasks, first, last, units, lookbacks, params, legacy, fill, emit, pad, out
-):
+    src, offsets, tasks, first, last, units, lookbacks, params, memory_size, legacy, fill, emit,
+    pad, out,
+):  # fmt: skip
     n = out.shape[1]
     scratch = np.empty((n, SCRATCH_STRIDE), np.float32)
     floats = np.zeros((n, N_FLOATS), np.float64)
     ints = np.zeros((n, N_INTS), np.int64)
     work = np.empty((N_WORK, TILE), np.float64)
+    memory = np.empty(memory_size, np.float64)
     for k in range(first, last):
         s, c0, c1, u0, u1 = tasks[k]
         _series(
             src, offsets[s], offsets[s + 1], units[u0:u1], c0, c1, lookbacks, params, legacy, fill,
-            emit, pad, scratch, floats, ints, work, out,
+            emit, pad, scratch, floats, ints, work, memory, out,
         )  # fmt: skip
 
 
 @parallel_kernel
-def features(src, offsets, tasks, shares, units, lookbacks, params, legacy, fill, emit, pad, out):
+def features(
+    src, offsets, tasks, shares, units, lookbacks, params, memory_size, legacy, fill, emit, pad, out
+):
     """Fill out [N, F] float32.
 
     src [sources, N] float64; offsets [S + 1]; tasks rows are (series, first column, column end,
     first unit, unit end); worker k does tasks shares[k]..shares[k + 1]; units rows are (op code,
-    first row of the source, columns in use, SOURCES rows of src, LANES windows, LANES columns
-    counted from the task's first); lookbacks [F]; params [F, PARAMS]. All integers are int64.
+    first row of the source, columns in use, first float of its memory, SOURCES rows of src, LANES
+    windows, LANES columns counted from the task's first); lookbacks [F]; params [F, PARAMS];
+    memory_size: floats that the units of one task need. All integers are int64.
     """
     for k in prange(shares.size - 1):
         worker = np.int64(k)
         _share(
             src, offsets, tasks, shares[worker], shares[worker + 1], units, lookbacks, params,
-            legacy, fill, emit, pad, out,
+            memory_size, legacy, fill, emit, pad, out,
         )  # fmt: skip
 
 

@@ -59,9 +59,10 @@ def build_features(
     below emit_from_index hold pad_value. "legacy" rounds its inputs and logs to float32; all state
     is float64. A NaN, an inf or a magnitude of 1e140 or more makes the rolling columns (SMA, ZWIN,
     VOLATILITY, BOLLINGER, PARKINSON, GARMAN_KLASS) NaN while it is in the window and no longer; so
-    does, in the last two, a price or ratio of prices that has no logarithm. EMA, RSI and MACD stay
-    non-finite from there on. Ops of single bars give 0 where the bar lacks the range, volume or
-    price before that they divide by.
+    does, in the last two, a price or ratio of prices that has no logarithm. A NaN or an inf does so
+    with STOCHASTIC_K, STOCHASTIC_D, WILLIAMS_R, MFI and CCI. EMA, RSI, MACD, ATR, ADX, OBV, VPT and
+    AD_LINE stay non-finite from there on. Ops of single bars give 0 where the bar lacks the range,
+    volume or price before that they divide by.
 
     Parameters
     ----------
@@ -93,7 +94,9 @@ def build_features(
         sources = tuple(dict.fromkeys(read))
         legacy = spec.convention == "legacy"
         edges = _column_edges(spec, offsets, threads)
-        groups = [_units(spec, sources, c0, c1) for c0, c1 in pairwise(edges)]
+        longest = int(np.diff(offsets).max())
+        laid_out = [_units(spec, sources, c0, c1, longest) for c0, c1 in pairwise(edges)]
+        groups = [units for units, _ in laid_out]
         tasks, shares = _tasks(spec, offsets, edges, [len(group) for group in groups], threads)
         nb.features(
             _source_matrix(columns, sources, offsets, legacy, threads),
@@ -103,6 +106,7 @@ def build_features(
             np.concatenate(groups),
             np.array(spec.lookbacks, dtype=np.int64),
             _params(spec),
+            max(size for _, size in laid_out),
             legacy,
             0.0 if legacy else np.nan,
             spec.emit_from_index,
@@ -153,8 +157,13 @@ def _inputs(column: npt.NDArray[Any], legacy: bool) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def _units(spec: FeatureSpec, sources: tuple[str, ...], c0: int, c1: int) -> npt.NDArray[np.int64]:
-    """The kernel's units for columns c0..c1: recursive ops of one source four at a time."""
+def _units(
+    spec: FeatureSpec, sources: tuple[str, ...], c0: int, c1: int, longest: int
+) -> tuple[npt.NDArray[np.int64], int]:
+    """The kernel's units for columns c0..c1, and the size of their memory.
+
+    Recursive ops of one source go four at a time. longest: rows of the longest series.
+    """
     open_units: dict[tuple[object, ...], list[int]] = {}
     units: list[list[int]] = []
     for c in range(c0, c1):
@@ -170,15 +179,19 @@ def _units(spec: FeatureSpec, sources: tuple[str, ...], c0: int, c1: int) -> npt
         if len(lanes) == nb.LANES:
             del open_units[key]
     rows = []
+    memory = 0
     for lanes in units:
         feature = spec.features[lanes[0]]
         padded = lanes + [lanes[-1]] * (nb.LANES - len(lanes))
         read = [sources.index(name) for name in feature.columns]
         read += [0] * (nb.SOURCES - len(read))
         windows = [spec.features[c].window or 1 for c in padded]
-        head = [OPS[feature.op].code, spec.begin(feature), len(lanes)]
+        head = [OPS[feature.op].code, spec.begin(feature), len(lanes), memory]
+        memory += OPS[feature.op].memory(
+            min(windows[0], longest), tuple(min(value, longest) for value in feature.params)
+        )
         rows.append([*head, *read, *windows, *(c - c0 for c in padded)])
-    return np.array(rows, dtype=np.int64)
+    return np.array(rows, dtype=np.int64), memory
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tfa_kernels import reference_ranges
 from tfa_kernels._bars import read_columns, series_offsets
 from tfa_kernels.ops import bar_columns
+from tfa_kernels.reference_hlcv import HLCV, HLCV_FIRST_LEGACY
 from tfa_kernels.spec import FeatureSpec, load_spec
 
 Series = list[float]
@@ -190,6 +191,7 @@ _WITH_KEYS: dict[str, Callable[[Series, int, Params, bool], Series]] = {
 _BARS: dict[str, Callable[[Bars, int, Params, bool], Series]] = {
     "SPREAD_BP": _spread_bp,
     **reference_ranges.ORACLES,
+    **HLCV,
 }
 _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "IDENT": lambda w, p: 0,
@@ -214,6 +216,7 @@ _FIRST_LEGACY: dict[str, Callable[[int, Params], int]] = {
     "ORDER_FLOW": lambda w, p: 0,
     "MARKET_DEPTH": lambda w, p: 0,
     "BID_ASK_RATIO": lambda w, p: 0,
+    **HLCV_FIRST_LEGACY,
 }
 
 

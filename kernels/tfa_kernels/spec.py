@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfa_kernels.ops import COMPOSITES, CONVENTIONS, NOT_BUILT, OPS, SOURCES
+from tfa_kernels.ops import COMPOSITES, CONVENTIONS, OPS, SOURCES
 
 _DEFAULT_CONVENTION = {"1.0": "legacy", "2.0": "talib"}
 _TOP_KEYS = ("schema_version", "convention", "features", "alignment_policy", "dtype")
@@ -69,8 +69,6 @@ class Feature:
             raise SpecError("a timestamp is not a feature; remove the entry")
         if not isinstance(self.op, str) or not isinstance(self.source, str):
             raise SpecError(f"op and source must be strings, got {self.op!r}, {self.source!r}")
-        if self.op in NOT_BUILT:
-            raise SpecError(f"op {self.op} is not available; available: {_listed(OPS)}")
         if self.op not in OPS:
             raise SpecError(f"unknown op {self.op!r}; available: {_listed(OPS)}")
         if self.source not in SOURCES:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tfa_kernels import Feature, FeatureSpec, SpecError, load_spec
-from tfa_kernels.ops import NOT_BUILT, OPS, SOURCES
+from tfa_kernels.ops import SOURCES
 
 RSI = {"name": "r", "op": "RSI", "source": "close", "window": 14}
 
@@ -45,7 +45,6 @@ def test_composites_read_close():
     ("entry", "message"),
     [
         ({"name": "x", "op": "WAT"}, "unknown op 'WAT'; available: IDENT"),
-        ({"name": "x", "op": "ATR"}, "op ATR is not available; available: IDENT"),
         ({"name": "x", "op": "RSI", "source": "vwap"}, "unknown source 'vwap'"),
         ({"name": "x", "op": "RSI", "period": 3}, "unknown key 'period' for op RSI"),
         ({"name": "x", "op": "IDENT", "window": 3}, "unknown key 'window' for op IDENT"),
@@ -98,10 +97,6 @@ def test_bad_top_level(top, message):
 def test_missing_schema_version():
     with pytest.raises(SpecError, match="schema_version is missing"):
         load_spec({"features": [RSI]})
-
-
-def test_registry_and_not_built_are_apart():
-    assert not NOT_BUILT & set(OPS)
 
 
 def test_hash_is_of_the_meaning():

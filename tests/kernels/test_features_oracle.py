@@ -33,6 +33,16 @@ LEGACY_FIRST = {
     "ORDER_FLOW": lambda w: 0,
     "MARKET_DEPTH": lambda w: 0,
     "BID_ASK_RATIO": lambda w: 0,
+    "OBV": lambda w: 0,
+    "VPT": lambda w: 0,
+    "AD_LINE": lambda w: 0,
+    "ATR": lambda w: w,
+    "ADX": lambda w: 2 * w,
+    "STOCHASTIC_K": lambda w: w,
+    "STOCHASTIC_D": lambda w: w + 2,
+    "WILLIAMS_R": lambda w: w,
+    "MFI": lambda w: w,
+    "CCI": lambda w: w,
 }
 
 ZERO_WHERE_FLAT = (

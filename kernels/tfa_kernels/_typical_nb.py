@@ -1,0 +1,108 @@
+# mypy: ignore-errors
+"""Ops of the typical price (high + low + close) / 3, in float32 in "legacy"."""
+
+import numpy as np
+
+from tfa_kernels._blocks_nb import window_sum
+from tfa_kernels._jit import inline_kernel
+
+# In "talib", prices this close relative to their size are one: the sum of three may round apart.
+EQUAL = 1e-14
+
+
+@inline_kernel
+def _typical(high, low, close, lo, hi, legacy, out):
+    h, s, c = high[lo:hi], low[lo:hi], close[lo:hi]
+    if legacy:
+        # Ties between neighbours decide the money flow's sign, so the rounding is part of it.
+        for r in range(hi - lo):
+            total = np.float32(np.float32(h[r]) + np.float32(s[r])) + np.float32(c[r])
+            out[r] = np.float32(total) / np.float32(3.0)
+    else:
+        for r in range(hi - lo):
+            out[r] = (h[r] + s[r] + c[r]) / 3.0
+
+
+@inline_kernel
+def mfi(high, low, close, volume, lo, hi, legacy, w, sf, work, kept, out):
+    """Money flow (typical price times volume) of bars that rise against those that fall.
+
+    A non-finite price or volume makes the rows NaN whose window needs it. No flow gives 0, and in
+    "legacy" so does no falling flow.
+    """
+    if w > close.size:
+        return
+    n = hi - lo
+    equal = 0.0 if legacy else EQUAL
+    rising, falling, price = work[0], work[1], work[2]
+    _typical(high, low, close, lo, hi, legacy, price)
+    before = price[0] if lo == 0 else sf[2]
+    v = volume[lo:hi]
+    for r in range(n):
+        now = price[r]
+        move = now - before
+        move = 0.0 * move if abs(move) <= equal * (abs(now) + abs(before)) else move
+        flow = now * v[r]
+        bad = 0.0 * move + 0.0 * flow
+        rising[r] = flow + bad if move > 0.0 else bad
+        falling[r] = flow + bad if move < 0.0 else bad
+        before = now
+    if lo == 0:
+        rising[0] = 0.0
+        falling[0] = 0.0
+    sf[2] = before
+    window_sum(rising, lo, hi, w, sf[0:], kept)
+    window_sum(falling, lo, hi, w, sf[1:], kept[w + 1 :])
+    if legacy:
+        for r in range(n):
+            ratio = rising[r] / falling[r]
+            out[r] = 0.0 if falling[r] <= 1e-8 else 100.0 - 100.0 / (1.0 + ratio)
+    else:
+        for r in range(n):
+            total = rising[r] + falling[r]
+            out[r] = 0.0 if total <= 0.0 else 100.0 * (rising[r] / total)
+
+
+@inline_kernel
+def cci(high, low, close, lo, hi, legacy, w, si, work, kept, out):
+    """Distance of the typical price from its mean over w rows, in 0.015 mean absolute distances.
+
+    O(w) per row. Sums are about the newest price, anew for every row: a flat window is exactly
+    flat, and only the window's rows enter, so a non-finite price is gone with its row. kept: w
+    floats and one per row of a tile, for the prices of the tile and of the w rows before it.
+    """
+    if w > close.size:
+        return
+    n = hi - lo
+    if lo > 0:
+        shift = si[0]
+        for i in range(w):
+            kept[i] = kept[shift + i]
+    si[0] = n
+    price, mean, distance = kept[w : w + n], work[0, :n], work[1, :n]
+    _typical(high, low, close, lo, hi, legacy, price)
+    # Row by row the sum would be a chain of adds; one lag at a time, rows are side by side.
+    for r in range(n):
+        mean[r] = 0.0
+        distance[r] = 0.0
+    for lag in range(1, w):
+        old = kept[w - lag : w - lag + n]
+        for r in range(n):
+            mean[r] += old[r] - price[r]
+    for r in range(n):
+        mean[r] /= w
+    for lag in range(w):
+        old = kept[w - lag : w - lag + n]
+        for r in range(n):
+            distance[r] += abs((old[r] - price[r]) - mean[r])
+    if legacy:
+        for r in range(n):
+            d = distance[r] / w
+            out[r] = 0.0 if d <= 1e-8 else -mean[r] / (0.015 * d)
+    else:
+        for r in range(n):
+            d = distance[r] / w
+            zero = EQUAL * abs(price[r] + mean[r])
+            index = 0.0 if d <= zero or abs(mean[r]) <= zero else -mean[r] / (0.015 * d)
+            # Infinity passes as equal to infinity: zero times it makes the row NaN.
+            out[r] = index + 0.0 * mean[r]
