@@ -189,4 +189,36 @@ def test_main_thread_is_known_by_decimal_and_hexadecimal_ids(name, tmp_path):
     assert [sample.thread for sample in read_samples(path)] == ["main"]
     main_id = int(name.split()[1], 0)
     assert [sample.thread for sample in read_samples(path, main_id)] == ["main"]
-    assert [sample.thread for sample in read_samples(path, main_id + 1)] == ["MainThread"]
+    assert [sample.thread for sample in read_samples(path, main_id + 1)] == ["main"]
+
+
+def test_torn_frames_are_dropped_and_the_rest_of_the_stack_kept(tmp_path):
+    frames = [
+        {"name": "main", "file": "a.py", "line": 1},
+        {"name": "\0\0", "file": "a.py", "line": 2},
+        {"name": "f", "file": "no attribute '__path__'\0_", "line": 3},
+        {"name": "g", "file": "a.py", "line": 4},
+    ]
+    profile = {
+        "name": 'Thread 1 "MainThread"',
+        "type": "sampled",
+        "samples": [[0, 1, 2, 3]],
+        "weights": [0.01],
+    }
+    path = tmp_path / "stacks.json"
+    path.write_text(json.dumps({"shared": {"frames": frames}, "profiles": [profile]}))
+    samples = read_samples(path)
+    assert [[frame.function for frame in sample.frames] for sample in samples] == [["main", "g"]]
+    assert sum(stack.weight for stack in root_at_phases(samples)) == 0.01
+
+
+def test_main_thread_without_its_name_is_known_by_its_id(tmp_path):
+    profiles = [
+        {"name": name, "type": "sampled", "samples": [[0]], "weights": [0.01]}
+        for name in ("Thread 71", "Thread 70", 'Thread 72 "MainThread"')
+    ]
+    path = tmp_path / "stacks.json"
+    frames = [{"name": "f", "file": "f.py", "line": 1}]
+    path.write_text(json.dumps({"shared": {"frames": frames}, "profiles": profiles}))
+    threads = [sample.thread for sample in read_samples(path, 70)]
+    assert threads == ["thread 71", "main", "MainThread"]

@@ -91,7 +91,9 @@ class Node:
 def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
     """Read a speedscope file of sampled profiles, as py-spy writes it, in time order per thread.
 
-    The thread whose id is `main_id`, or else the one named MainThread, gets the name ``main``.
+    The thread whose id is `main_id` gets the name ``main``, or where none has it the one named
+    MainThread. On Linux py-spy's id of the main thread is the process id, and its name is missing
+    when the one read of it went wrong.
 
     Raises
     ------
@@ -104,14 +106,17 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
             for f in data["shared"]["frames"]
         ]
         samples: list[Sample] = []
-        for profile in data["profiles"]:
-            thread = _thread_name(profile["name"], main_id)
+        threads = [_thread(profile["name"]) for profile in data["profiles"]]
+        by_id = main_id is not None and main_id in {number for number, _ in threads}
+        for (number, name), profile in zip(threads, data["profiles"], strict=True):
+            is_main = number == main_id if by_id else name == "MainThread"
+            thread = MAIN if is_main else name or f"thread {number}"
             cache: dict[tuple[int, ...], tuple[Frame, ...]] = {}
             for indexes, weight in zip(profile["samples"], profile["weights"], strict=True):
                 key = tuple(indexes)
                 stack = cache.get(key)
                 if stack is None:
-                    stack = tuple(frames[i] for i in key if frames[i].file)
+                    stack = tuple(frames[i] for i in key if _is_whole(frames[i]))
                     cache[key] = stack
                 samples.append(Sample(thread, stack, weight))
     except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
@@ -119,14 +124,18 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
     return samples
 
 
-def _thread_name(profile: str, main_id: int | None) -> str:
+def _is_whole(frame: Frame) -> bool:
+    # py-spy reads without stopping the program, so now and then a frame is made of other memory.
+    return bool(frame.file) and frame.file.isprintable() and frame.function.isprintable()
+
+
+def _thread(profile: str) -> tuple[int | None, str]:
+    """Id and name of the thread that a profile is called after; an empty name where it has none."""
     # py-spy writes the thread's id in hexadecimal on some versions of Python.
     match = re.match(r'Thread (0x[0-9A-Fa-f]+|\d+)(?: "(.*)")?', profile)
     if match is None:
-        return profile or "unnamed"
-    number, name = match.groups()
-    is_main = int(number, 0) == main_id if main_id is not None else name == "MainThread"
-    return MAIN if is_main else name or f"thread {number}"
+        return None, profile or "unnamed"
+    return int(match[1], 0), match[2] or ""
 
 
 @functools.lru_cache(maxsize=4096)

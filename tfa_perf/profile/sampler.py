@@ -126,6 +126,7 @@ def _choose(
 
 
 class _Ended(NamedTuple):
+    pid: int
     code: int
     sampler: str
     reason: str
@@ -160,7 +161,7 @@ def _supervise(
         if spy is not None:
             spy.finish(_FLUSH_LIMIT_S)
             reason += spy.lost()
-    return _Ended(128 - code if code < 0 else code, used, reason, wall_s)
+    return _Ended(child.pid, 128 - code if code < 0 else code, used, reason, wall_s)
 
 
 def _launch(
@@ -202,11 +203,11 @@ def _collect(
     sampler, reason = run.sampler, run.reason
     if sampler != "none":
         try:
-            samples = read_samples(files.stacks)
+            samples = read_samples(files.stacks, run.pid)
             window = Window(*times.window, mark_of(times.warmup_steps)) if times else None
             stacks = root_at_phases(samples, window)
-        except (OSError, ValueError):
-            reason += ", but it left no stacks"
+        except (OSError, ValueError) as error:
+            reason += f", but it left no usable stacks: {error}"
     written = [out_dir / PHASES_FILE]
     shares = phase_shares(stacks)
     document = {

@@ -27,7 +27,7 @@ def _text(path: str) -> str:
     try:
         with tokenize.open(path) as file:
             return file.read()
-    except (OSError, SyntaxError, UnicodeDecodeError):
+    except (OSError, SyntaxError, ValueError):
         return ""
 
 
