@@ -80,7 +80,6 @@ def zwin(x, w):
             old = np.float64(x[t - w])
             total -= old
             squares -= old * old
-        if t >= w:
             mean = total / w
             std = np.sqrt(max(squares / w - mean * mean, 0.0))
             out[t] = (v - mean) / std if std > 1e-8 else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from tfa_perf.claims.measure import Ratio, paired_ratio
+from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.demo.timing import StepTimes
 
 __all__ = ["once_table", "phase_order", "step_table"]
@@ -69,5 +69,4 @@ def _ms(seconds: Sequence[float]) -> str:
 def _ratio(before: Sequence[float], after: Sequence[float]) -> str:
     if min(*before, *after) * 1e3 < _SHORTEST_RATED_MS:
         return "-"
-    ratio: Ratio = paired_ratio(before, after)
-    return str(ratio)
+    return str(paired_ratio(before, after))
