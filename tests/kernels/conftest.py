@@ -62,13 +62,19 @@ def legacy_bound() -> Callable[[Feature], float]:
 def run_script() -> Callable[..., str]:
     """Run Python source in a fresh process; return its stdout, fail on a non-zero exit."""
 
-    def run(source: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> str:
+    def run(
+        source: str,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+        stdin: str | None = None,
+    ) -> str:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(source)],
             env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
+            input=stdin,
         )
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
