@@ -6,6 +6,8 @@ from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
+from tfa_kernels.stream import FeatureStream
+from tfa_kernels.user_ops import OpError, register_op
 from tfa_kernels.windows import gather_windows
 
 __version__ = "0.1.0"
@@ -15,12 +17,15 @@ __all__ = [
     "FeatureLeakage",
     "FeatureMatrix",
     "FeatureSpec",
+    "FeatureStream",
     "LeakageError",
     "LeakageReport",
+    "OpError",
     "SpecError",
     "__version__",
     "build_features",
     "check_leakage",
     "gather_windows",
     "load_spec",
+    "register_op",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def _lookup(bars: object, name: str) -> Any:
+def lookup(bars: object, name: str) -> Any:
     """A column of a mapping, a pandas or polars frame, or an object's attribute; None if absent."""
     if isinstance(bars, Mapping):
         return bars.get(name)
@@ -23,7 +23,7 @@ def read_columns(bars: object, names: Iterable[str]) -> dict[str, npt.NDArray[An
     """The named columns as 1-D numeric arrays of one length, not copied where possible."""
     columns: dict[str, npt.NDArray[Any]] = {}
     for name in names:
-        given = _lookup(bars, name)
+        given = lookup(bars, name)
         if given is None:
             raise ValueError(f"bars has no column {name!r}, which the spec uses")
         array = np.asarray(given)
@@ -47,7 +47,7 @@ def series_offsets(bars: object, rows: int) -> npt.NDArray[np.int64]:
     offsets = None if is_table else getattr(bars, "offsets", None)
     if offsets is not None:
         return _checked_offsets(offsets, rows)
-    symbol = _lookup(bars, "symbol")
+    symbol = lookup(bars, "symbol")
     if symbol is None:
         return np.array([0, rows], np.int64)
     return _runs(np.asarray(symbol), rows)

@@ -18,6 +18,7 @@ from tfa_kernels._lanes_nb import BLOCK, copy_transposed
 from tfa_kernels._op_nb import (
     ADDRESS,
     BEGIN,
+    FAILED,
     MEMORY,
     N_FLOATS,
     N_INTS,
@@ -45,15 +46,9 @@ State = namedtuple(
 
 
 @inline_kernel
-def row_capacity(history):
-    # Room for as many rows again, so that moving the history to the front stays amortised.
-    return 2 * (history + TILE)
-
-
-@inline_kernel
-def new_state(columns, sources, history, memory):
+def new_state(columns, sources, capacity, memory):
     return State(
-        np.zeros((sources, row_capacity(history)), np.float64),
+        np.zeros((sources, capacity), np.float64),
         np.zeros(1, np.int64),
         np.zeros((sources, 1), np.float64),
         np.zeros((columns, N_FLOATS), np.float64),
@@ -137,37 +132,42 @@ def advance(plan, state, bars, first, start, stop, out):
 @inline_kernel
 def _share(
     bars, offsets, tasks, first, last, units, sources, lookbacks, params, sizes, legacy, fill, emit,
-    pad, out,
+    pad, out, failed,
 ):  # fmt: skip
-    state = new_state(out.shape[1], sizes[0], sizes[1], sizes[2])
+    state = new_state(out.shape[1], sizes[0], sizes[1], sizes[3])
     for k in range(first, last):
         s, c0, c1, u0, u1, s0, s1 = tasks[k]
         start, stop = offsets[s], offsets[s + 1]
         plan = Plan(
             units[u0:u1], sources[s0:s1], lookbacks[c0:c1], params[c0:c1], legacy, fill, emit, pad,
-            sizes[1],
+            sizes[2],
         )  # fmt: skip
         advance(plan, state, bars, start, 0, stop - start, out[start:stop, c0:c1])
+        for c in range(c1 - c0):
+            if state.ints[c, FAILED]:
+                failed[0], failed[1] = c0 + c + 1, start + state.ints[c, FAILED] - 1
+                state.ints[c, FAILED] = 0
 
 
 @parallel_kernel
 def features(
     opened, high, low, close, volume, offsets, tasks, shares, units, sources, lookbacks, params,
-    sizes, legacy, fill, emit, pad, out,
+    sizes, legacy, fill, emit, pad, out, failed,
 ):  # fmt: skip
     """Fill out [N, F] float32 from float64 bar columns [N]; one that is not read may be empty.
 
     offsets [S + 1]; tasks rows are (series, first column, column end, first unit, unit end, first
     source, source end), columns in units and sources being counted from the task's first; worker k
-    does tasks shares[k]..shares[k + 1]; sizes: sources, history and floats of kept that any task
-    needs. All integers are int64.
+    does tasks shares[k]..shares[k + 1]; sizes: sources, row capacity, history and floats of kept
+    that any task needs; failed[k] becomes (column + 1, row) of what worker k could not compute.
+    All integers are int64.
     """
     for k in prange(shares.size - 1):
         worker = np.int64(k)
         _share(
             (opened, high, low, close, volume), offsets, tasks, shares[worker],
             shares[worker + 1], units, sources, lookbacks, params, sizes, legacy, fill, emit, pad,
-            out,
+            out, failed[worker],
         )  # fmt: skip
 
 

@@ -42,10 +42,10 @@ def jit_disabled() -> bool:
 
 
 def _njit(
-    function: Callable[..., Any], *signature: Any, parallel: bool = False, cached: bool = True
+    function: Callable[..., Any], *signature: Any, cached: bool = True, **options: Any
 ) -> Any:
     global _uncached_warned
-    options = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy"} | options
     try:
         return _numba.njit(*signature, cache=cached, **options)(function)
     except RuntimeError as error:  # "no locator available": no cache directory can be written
@@ -100,7 +100,8 @@ def inline_kernel(function: Callable[..., Any]) -> Any:
 def compile_signature(function: types.FunctionType, signature: Any, *, cached: bool) -> Any:
     """Compile a loop for one signature at once; return its numba dispatcher."""
     kernel = _named_copy(function, "addressed") if cached else function
-    return _njit(kernel, signature, cached=cached)
+    # Nothing but compiled code calls it.
+    return _njit(kernel, signature, cached=cached, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def resolve_threads(num_threads: int | None) -> int:

@@ -23,18 +23,20 @@ PARAMS = 3
 N_FLOATS = 8
 N_INTS = 4
 N_WORK = 8
+FAILED = N_INTS - 1
 
 # Parts of Unit.shape.
-ADDRESS, BEGIN, IN_USE, MEMORY, READS = 0, 1, 2, 3, 4
+ADDRESS, BEGIN, IN_USE, MEMORY, HISTORY, READS = 0, 1, 2, 3, 4, 5
 WINDOWS = READS + SOURCES
 COLUMNS = WINDOWS + LANES
 SHAPE = COLUMNS + LANES
 
 # rows [sources, ...]: row t of the series is at t - base. shape: address of the op, first row of
-# its source, lanes in use, where its part of kept begins, then rows of `rows` that it reads, and
-# windows and columns per lane (lanes not in use repeat the last one). params [columns, PARAMS].
-# floats [columns, N_FLOATS] and ints [columns, N_INTS]: state of each column. work [N_WORK, TILE].
-# out [columns, ...]: row lo of this call is at `at`.
+# its source, lanes in use, where its part of kept begins, Op.history, then rows of `rows` that it
+# reads, and windows and columns per lane (lanes not in use repeat the last one). params [columns,
+# PARAMS]. floats [columns, N_FLOATS] and ints [columns, N_INTS]: state of each column; into
+# ints[c, FAILED] an op that cannot give row t puts t + 1. work [N_WORK, TILE]. out [columns, ...]:
+# row lo of this call is at `at`.
 Unit = namedtuple(
     "Unit",
     ("rows", "base", "shape", "params", "floats", "ints", "work", "kept", "out", "at", "legacy"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,11 @@ class ColumnPlan:
     history: int
     memory: int
 
+    @property
+    def row_capacity(self) -> int:
+        """Room for the history twice, so that moving it to the front stays amortised."""
+        return 2 * (self.history + op_nb.TILE)
+
 
 @lru_cache(maxsize=64)
 def plan_columns(spec: FeatureSpec, c0: int, c1: int, longest: int | None) -> ColumnPlan:
@@ -75,10 +82,11 @@ def plan_columns(spec: FeatureSpec, c0: int, c1: int, longest: int | None) -> Co
         read = [sources.setdefault(name, len(sources)) for name in feature.columns]
         read += [0] * (op_nb.SOURCES - len(read))
         windows = [spec.features[c].window or 1 for c in padded]
-        head = [op.kernel.address, spec.begin(feature), len(lanes), memory]
+        back = op.history(window, feature.params)
+        head = [op.kernel.address, spec.begin(feature), len(lanes), memory, back]
         rows.append([*head, *read, *windows, *(c - c0 for c in padded)])
         memory += op.memory(window, feature.params)
-        history = max(history, op.history(window, feature.params))
+        history = max(history, back)
     codes = [_SOURCE_CODES[name] for name in sources]
     return ColumnPlan(
         units=np.array(rows, dtype=np.int64).reshape(-1, op_nb.SHAPE),
@@ -145,7 +153,7 @@ def tasks(
     return np.array(rows, dtype=np.int64), shares.astype(np.int64)
 
 
-def kernel_bars(columns: dict[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float64]]:
+def kernel_bars(columns: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float64]]:
     """All bar columns for the kernel, float64 and contiguous; empty where not given."""
     bars = []
     for name in COLUMNS:

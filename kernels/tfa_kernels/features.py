@@ -16,8 +16,8 @@ from tfa_kernels import _plan
 from tfa_kernels._arrays import check_out
 from tfa_kernels._bars import read_columns, series_offsets
 from tfa_kernels._jit import resolve_threads
-from tfa_kernels.ops import bar_columns
 from tfa_kernels.spec import FeatureSpec, load_spec
+from tfa_kernels.user_ops import raise_failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,11 @@ def build_features(
     Raises
     ------
     SpecError, TypeError, ValueError : the message names the argument; ``out`` is then untouched.
+    OpError : a function given to ``register_op`` raised; the message names feature and row.
     """
     spec = load_spec(spec)
     threads = resolve_threads(num_threads)
-    read = [name for feature in spec.features for name in feature.columns]
-    wanted = dict.fromkeys(bar for name in read for bar in bar_columns(name))
-    columns = read_columns(bars, wanted)
+    columns = read_columns(bars, spec.bar_columns)
     rows = next(iter(columns.values())).size
     offsets = series_offsets(bars, rows)
     shape = (rows, len(spec.features))
@@ -95,9 +94,11 @@ def build_features(
         tasks, shares = _plan.tasks(spec, offsets, edges, plans, threads)
         sizes = [
             max(plan.sources.size for plan in plans),
+            max(plan.row_capacity for plan in plans),
             max(plan.history for plan in plans),
             max(plan.memory for plan in plans),
         ]
+        failed = np.zeros((shares.size - 1, 2), np.int64)
         nb.features(
             *_plan.kernel_bars(columns),
             offsets,
@@ -113,13 +114,17 @@ def build_features(
             spec.emit_from_index,
             spec.pad_value,
             np.asarray(out),
+            failed,
             num_threads=threads,
         )
+        if failed.any():
+            column, row = failed[np.flatnonzero(failed[:, 0])[0]]
+            raise_failed(spec, int(column) - 1, int(row))
     return FeatureMatrix(
         values=out,
         names=spec.names,
         lookbacks=spec.lookbacks,
         convention=spec.convention,
         spec_hash=spec.hash,
-        first_valid=max(*spec.lookbacks, spec.emit_from_index),
+        first_valid=spec.first_valid,
     )

@@ -16,15 +16,8 @@ import numpy.typing as npt
 from tfa_kernels._rebuild import as_table, read_matrix, take
 from tfa_kernels.features import build_features
 from tfa_kernels.leakage_report import Column, LeakageReport
+from tfa_kernels.ops import OPS
 from tfa_kernels.spec import Feature, FeatureSpec, load_spec
-
-# How an op depends on where its series began; one that is not here has a finite window.
-DEPENDENCE = {
-    **dict.fromkeys(
-        ("EMA", "RSI", "MACD_LINE", "MACD_SIGNAL", "MACD_HISTOGRAM", "ATR", "ADX"), "decaying"
-    ),
-    **dict.fromkeys(("OBV", "VPT", "AD_LINE"), "unbounded"),
-}
 
 
 def check_leakage(
@@ -149,7 +142,7 @@ def _columns(
         raise ValueError(f"build returned {whole.shape[1]} columns for {len(spec.features)} names")
     columns = []
     for feature, lookback, x in zip(spec.features, spec.lookbacks, whole.T, strict=True):
-        kind = DEPENDENCE.get(feature.op, "finite")
+        kind = OPS[feature.op].dependence
         history = lookback + _first_bar_counts(spec, feature)
         columns.append(Column(feature.name, kind, max(history, spec.emit_from_index), x, rtol))
     return columns

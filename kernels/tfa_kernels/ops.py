@@ -46,7 +46,9 @@ class Op:
     DERIVED columns it reads, none where it reads the feature's source. params: names and defaults
     of further keys, integers where the default is one. history: rows before the newest that it
     reads. memory: floats that a column keeps between tiles. side_by_side: whether the kernel takes
-    several columns of one source together.
+    several columns of one source together. dependence: how a row depends on where its series
+    begins: "finite", not beyond the lookback; "decaying", less and less; "unbounded", for ever.
+    code_digest: of a user's function, what tells it from another of that name.
     """
 
     kernel: AddressedKernel
@@ -59,6 +61,8 @@ class Op:
     history: FirstRow = _NOTHING
     memory: FirstRow = _NOTHING
     side_by_side: bool = False
+    dependence: str = "finite"
+    code_digest: tuple[str, ...] = ()
 
     def lookback(self, convention: str, window: int, params: tuple[float, ...]) -> int:
         return (self.legacy if convention == "legacy" else self.talib)(window, params)
@@ -91,6 +95,10 @@ def _rolled(
     return Op(kernel, window, _after(legacy), _after(-1), cost, inputs, history=_after(0), **more)
 
 
+def _of_macd(kernel: AddressedKernel) -> Op:
+    return Op(kernel, None, _row(0), _macd, 2.0, params=_MACD, dependence=_DECAYS)
+
+
 _HL = ("high", "low")
 _HLC = (*_HL, "close")
 _HLCV = (*_HLC, "volume")
@@ -99,6 +107,7 @@ _BAND = (("k", 2.0),)
 _MACD = (("fast", 12), ("slow", 26), ("signal", 9))
 _D_PERIOD = (("d_period", 3),)
 _BACK = _row(1)
+_DECAYS, _STAYS = "decaying", "unbounded"
 
 # fmt: off
 OPS = {
@@ -106,8 +115,11 @@ OPS = {
     "LOGRET": _own(bar.logret, 5.0, first=1),
     "MOMENTUM": Op(bar.momentum, 5, _after(0), _after(0), 1.0, history=_after(0)),
     "SMA": _rolled(rolled.sma, 20, 1.4, legacy=-1, side_by_side=True),
-    "EMA": Op(recursive.ema, 20, _row(0), _after(-1), 1.0, side_by_side=True),
-    "RSI": Op(recursive.rsi, 14, _after(1), _after(0), 1.2, side_by_side=True, history=_BACK),
+    "EMA": Op(recursive.ema, 20, _row(0), _after(-1), 1.0, side_by_side=True, dependence=_DECAYS),
+    "RSI": Op(
+        recursive.rsi, 14, _after(1), _after(0), 1.2, history=_BACK, side_by_side=True,
+        dependence=_DECAYS,
+    ),
     "ZWIN": _rolled(rolled.zwin, 20, 2.5, side_by_side=True),
     "SPREAD_BP": _own(bar.spread_bp, 1.1, *_HL),
     "ROC": Op(bar.roc, 10, _after(0), _after(0), 1.7, history=_after(0)),
@@ -117,21 +129,22 @@ OPS = {
     ),
     "BOLLINGER_UPPER": _rolled(rolling.bollinger_upper, 20, 4.0, params=_BAND),
     "BOLLINGER_LOWER": _rolled(rolling.bollinger_lower, 20, 4.0, params=_BAND),
-    "MACD_LINE": Op(macd.macd_line, None, _row(0), _macd, 2.0, params=_MACD),
-    "MACD_SIGNAL": Op(macd.macd_signal, None, _row(0), _macd, 2.0, params=_MACD),
-    "MACD_HISTOGRAM": Op(macd.macd_histogram, None, _row(0), _macd, 2.0, params=_MACD),
+    "MACD_LINE": _of_macd(macd.macd_line),
+    "MACD_SIGNAL": _of_macd(macd.macd_signal),
+    "MACD_HISTOGRAM": _of_macd(macd.macd_histogram),
     "PARKINSON": _rolled(rolling.parkinson, 14, 3.2, "log_range_squared", legacy=-1),
     "GARMAN_KLASS": _rolled(rolling.garman_klass, 14, 3.9, "garman_klass", legacy=-1),
     "PRICE_IMPACT": _own(bar.price_impact, 1.9, *_CV, first=1, history=_BACK),
     "ORDER_FLOW": _own(bar.order_flow, 1.3, *_HLCV),
     "MARKET_DEPTH": _own(bar.market_depth, 8.0, *_HL, "volume"),
     "BID_ASK_RATIO": _own(bar.bid_ask_ratio, 1.4, *_HLC),
-    "OBV": _own(volume.obv, 2.7, *_CV, history=_BACK),
-    "VPT": _own(volume.vpt, 3.0, *_CV, history=_BACK),
-    "AD_LINE": _own(volume.ad_line, 2.2, *_HLCV),
-    "ATR": Op(ranges.atr, 14, _after(0), _after(0), 2.4, _HLC, history=_BACK),
+    "OBV": _own(volume.obv, 2.7, *_CV, history=_BACK, dependence=_STAYS),
+    "VPT": _own(volume.vpt, 3.0, *_CV, history=_BACK, dependence=_STAYS),
+    "AD_LINE": _own(volume.ad_line, 2.2, *_HLCV, dependence=_STAYS),
+    "ATR": Op(ranges.atr, 14, _after(0), _after(0), 2.4, _HLC, history=_BACK, dependence=_DECAYS),
     "ADX": Op(
         ranges.adx, 14, lambda w, p: 2 * w, lambda w, p: 2 * w - 1, 4.3, _HLC, history=_BACK,
+        dependence=_DECAYS,
     ),
     "STOCHASTIC_K": Op(
         extremes.stochastic_k, 14, _after(0), _after(-1), 3.9, _HLC, _D_PERIOD,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfa_kernels.ops import COMPOSITES, CONVENTIONS, OPS, SOURCES
+from tfa_kernels.ops import COMPOSITES, CONVENTIONS, OPS, SOURCES, bar_columns
 
 _DEFAULT_CONVENTION = {"1.0": "legacy", "2.0": "talib"}
 _TOP_KEYS = ("schema_version", "convention", "features", "alignment_policy", "dtype")
@@ -151,15 +151,28 @@ class FeatureSpec:
                 )
             first[feature.name] = i
 
-    @property
+    def __hash__(self) -> int:
+        # A cached string: the generated method would go through every feature at every call.
+        return hash(self.hash)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def bar_columns(self) -> tuple[str, ...]:
+        """The columns of bars that the features are made of."""
+        read = [name for feature in self.features for name in feature.columns]
+        return tuple(dict.fromkeys(bar for name in read for bar in bar_columns(name)))
 
     @cached_property
     def hash(self) -> str:
         """sha256 (hex) of what the spec computes: defaults filled in, schema_version left out."""
         content = {
-            "features": [[f.name, f.op, f.source, f.window, *f.params] for f in self.features],
+            "features": [
+                [f.name, f.op, f.source, f.window, *f.params, *OPS[f.op].code_digest]
+                for f in self.features
+            ],
             "convention": self.convention,
             "emit_from_index": self.emit_from_index,
             "pad_value": self.pad_value,
@@ -176,6 +189,11 @@ class FeatureSpec:
             + self.begin(feature)
             for feature in self.features
         )
+
+    @cached_property
+    def first_valid(self) -> int:
+        """The first row of a series at which every feature has a value."""
+        return max(*self.lookbacks, self.emit_from_index)
 
     def begin(self, feature: Feature) -> int:
         """First row of the feature's source: no return exists at row 0 in "talib"."""
