@@ -74,11 +74,10 @@ def _step(v, old, shift, inverse, s1, s2, peak):
 
 
 @inline_kernel
-def _steady(u, lo):
-    """Whether every lane's sums are whole at row lo, as far as the rows before it tell."""
+def _steady(u):
+    """Whether the last row left every lane's sums whole."""
     for i in range(u.shape[IN_USE]):
-        w, si = window(u, i), u.ints[column(u, i)]
-        if lo < w or lo - si[0] < w or si[1]:
+        if u.ints[column(u, i), 1]:
             return False
     return True
 
@@ -165,7 +164,7 @@ def _rolled(u, lo, hi, scores):
         rebuilt = t % RESEED_ROWS == 0
         stop = t + 1 if rebuilt else min(hi, (t // RESEED_ROWS + 1) * RESEED_ROWS)
         lost = splat(1.0) > splat(0.0)
-        if not rebuilt and _steady(u, t):
+        if not rebuilt and _steady(u):
             lost = _side_by_side(u, t, stop, t - lo, scores)
         for i in range(u.shape[IN_USE]):
             if lane(lost, i):
