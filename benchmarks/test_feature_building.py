@@ -176,11 +176,17 @@ def test_tfa55_against_the_report(versus, rows, tfa55, out, threads):
 def test_bank_against_filling_its_output(versus, bars, out, threads):
     if threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("one core")
-    spec = bank(("EMA", "RSI", "ZWIN"))
+    spec, size = bank(("EMA", "RSI", "ZWIN")), f"{len(out):,} x {COLUMNS}, threads: {threads}"
     versus(
-        f"fill with a constant, {len(out):,} x {COLUMNS}, threads: {threads}",
+        f"fill with a constant, {size}",
         lambda: out.fill(0.0),
         lambda: build_features(bars, spec, out=out, num_threads=threads),
+    )
+    # Memory fresh from the system is cleared page by page as it is first written.
+    versus(
+        f"fill of a new matrix, {size}",
+        lambda: np.empty_like(out).fill(0.0),
+        lambda: build_features(bars, spec, num_threads=threads),
     )
 
 

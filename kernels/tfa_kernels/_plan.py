@@ -82,7 +82,7 @@ def plan_columns(spec: FeatureSpec, c0: int, c1: int, longest: int | None) -> Co
         read = [sources.setdefault(name, len(sources)) for name in feature.columns]
         read += [0] * (op_nb.SOURCES - len(read))
         windows = [spec.features[c].window or 1 for c in padded]
-        back = op.history(window, feature.params)
+        back = max(op.history(w, feature.params) for w in windows)
         head = [op.kernel.address, spec.begin(feature), len(lanes), memory, back]
         rows.append([*head, *read, *windows, *(c - c0 for c in padded)])
         memory += op.memory(window, feature.params)

@@ -210,6 +210,21 @@ def test_flat_prices():
                 assert (got.values[got.lookbacks[c] :, c] == np.float32(0.1)).all(), name
 
 
+@pytest.mark.parametrize("op", [op for op, row in OPS.items() if row.window is not None])
+def test_columns_do_not_depend_on_the_others_of_their_spec(op, walk_bars):
+    # Rows looked back at are kept for the longest window, wherever in the spec it stands.
+    bars = walk_bars(4000, seed=2)
+    windows = (3, 20, 90, 400, 700, 5)
+
+    def build(*some):
+        features = [{"name": str(w), "op": op, "window": w} for w in some]
+        return build_features(bars, {"schema_version": "2.0", "features": features}).values
+
+    together = build(*windows)
+    for c, w in enumerate(windows):
+        assert together[:, c].tobytes() == build(w)[:, 0].tobytes(), w
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("columns", range(1, 10))
 def test_any_number_of_columns_side_by_side(convention, columns, walk_bars):
