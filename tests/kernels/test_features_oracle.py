@@ -214,7 +214,7 @@ def test_flat_prices():
 def test_columns_do_not_depend_on_the_others_of_their_spec(op, walk_bars):
     # Rows looked back at are kept for the longest window, wherever in the spec it stands.
     bars = walk_bars(4000, seed=2)
-    windows = (3, 20, 90, 400, 700, 5)
+    windows = (3, 20, 700, 90, 5)
 
     def build(*some):
         features = [{"name": str(w), "op": op, "window": w} for w in some]
