@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tfa_kernels import Feature
+from tfa_kernels import Feature, FeatureSpec, load_spec
+from tfa_kernels.ops import OPS, SOURCES
 
 Bars = dict[str, Any]
 
@@ -80,3 +81,25 @@ def run_script() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def every_op() -> Callable[..., FeatureSpec]:
+    """A spec of every op over every window and source that it takes."""
+
+    def make(
+        convention: str,
+        windows: Iterable[int] = (2, 14, 60),
+        sources: Iterable[str] = SOURCES,
+        **policy: float,
+    ) -> FeatureSpec:
+        features: list[dict[str, object]] = []
+        for op, row in OPS.items():
+            for source in ["close"] if row.inputs else sources:
+                for w in windows if row.window is not None else [None]:
+                    entry = {"name": f"{op}_{source}_{w}", "op": op, "source": source}
+                    features.append(entry if w is None else {**entry, "window": w})
+        raw = {"schema_version": "2.0", "convention": convention, "features": features}
+        return load_spec({**raw, "alignment_policy": policy} if policy else raw)
+
+    return make

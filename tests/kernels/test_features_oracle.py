@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfa_kernels import build_features, load_spec, reference
-from tfa_kernels.ops import CONVENTIONS, OPS, SOURCES
+from tfa_kernels import build_features, reference
+from tfa_kernels.ops import CONVENTIONS, OPS
 
 LEGACY_FIRST = {
     "IDENT": lambda w: 0,
@@ -49,17 +49,6 @@ ZERO_WHERE_FLAT = (
     *("ZWIN", "RSI", "MOMENTUM", "SPREAD", "ROC_close", "VOLATILITY", "PARKINSON", "GARMAN"),
     *("PRICE", "ORDER", "MARKET", "BID"),
 )
-
-
-def every_op(convention, windows, sources=SOURCES, **policy):
-    features = []
-    for op, row in OPS.items():
-        for source in ["close"] if row.inputs else sources:
-            for w in windows if row.window is not None else [None]:
-                entry = {"name": f"{op}_{source}_{w}", "op": op, "source": source}
-                features.append(entry if w is None else {**entry, "window": w})
-    raw = {"schema_version": "2.0", "convention": convention, "features": features}
-    return load_spec({**raw, "alignment_policy": policy} if policy else raw)
 
 
 def left_over(name, spec, bars):
@@ -113,14 +102,14 @@ def generated_bars(draw):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @settings(max_examples=25, deadline=None)
 @given(bars=generated_bars(), window=st.integers(1, 70), emit=st.integers(0, 30))
-def test_generated_bars(convention, bars, window, emit):
+def test_generated_bars(every_op, convention, bars, window, emit):
     spec = every_op(convention, [window], emit_from_index=emit, pad_value=-7.0)
     got = assert_matches_oracle(bars, spec)
     assert (got.values[:emit] == -7.0).all()
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_many_tiles(convention, walk_bars):
+def test_many_tiles(every_op, convention, walk_bars):
     # Lengths around the tile, and windows longer than a tile.
     for rows in (511, 512, 513, 1025, 1600):
         spec = every_op(convention, [2, 20, 600], ["close", "volume", "logret"])
@@ -128,7 +117,7 @@ def test_many_tiles(convention, walk_bars):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_window_of_one_reads_the_bar_itself(convention, walk_bars):
+def test_window_of_one_reads_the_bar_itself(every_op, convention, walk_bars):
     bars = walk_bars(700)
     got = assert_matches_oracle(bars, every_op(convention, [1], ["close"]))
     close = bars["close"].astype(np.float32)
@@ -137,7 +126,7 @@ def test_window_of_one_reads_the_bar_itself(convention, walk_bars):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("rows", [0, 1, 2])
-def test_windows_longer_than_the_series(convention, rows, walk_bars):
+def test_windows_longer_than_the_series(every_op, convention, rows, walk_bars):
     spec = every_op(convention, [1, 20, 2**31 - 1])
     got = assert_matches_oracle(walk_bars(rows), spec)
     empty = np.isnan if convention == "talib" else (lambda v: v == 0)
@@ -145,7 +134,7 @@ def test_windows_longer_than_the_series(convention, rows, walk_bars):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_lookbacks_are_the_first_values(convention, walk_bars):
+def test_lookbacks_are_the_first_values(every_op, convention, walk_bars):
     bars = walk_bars(300, seed=3)
     spec = every_op(convention, [5, 40], ["close", "logret"], emit_from_index=3, pad_value=9.0)
     plain = every_op(convention, [5, 40], ["close", "logret"])
@@ -161,7 +150,7 @@ def test_lookbacks_are_the_first_values(convention, walk_bars):
             assert (before == 0).all(), feature
 
 
-def test_emit_from_index_moves_first_valid(walk_bars):
+def test_emit_from_index_moves_first_valid(every_op, walk_bars):
     spec = every_op("talib", [5], ["close"], emit_from_index=64)
     got = build_features(walk_bars(100), spec)
     assert got.first_valid == 64
@@ -169,7 +158,7 @@ def test_emit_from_index_moves_first_valid(walk_bars):
     assert not np.isnan(got.values[64:]).any()
 
 
-def test_rows_recover_once_a_bad_value_has_left(walk_bars):
+def test_rows_recover_once_a_bad_value_has_left(every_op, walk_bars):
     bars = walk_bars(1200)
     spec = every_op("talib", [10], ["close"])
     clean = build_features(bars, spec).values
@@ -187,7 +176,7 @@ def test_rows_recover_once_a_bad_value_has_left(walk_bars):
             )
 
 
-def test_ema_and_rsi_let_a_nan_through(walk_bars):
+def test_ema_and_rsi_let_a_nan_through(every_op, walk_bars):
     bars = walk_bars(100)
     bars["close"][50] = np.nan
     got = build_features(bars, every_op("legacy", [5], ["close"]))
@@ -197,7 +186,7 @@ def test_ema_and_rsi_let_a_nan_through(walk_bars):
         assert np.isnan(column[50:]).all()
 
 
-def test_flat_prices():
+def test_flat_prices(every_op):
     bars = dict.fromkeys(("open", "high", "low", "close"), np.full(2000, 0.1))
     bars["volume"] = np.zeros(2000)
     for convention in CONVENTIONS:
@@ -227,7 +216,7 @@ def test_columns_do_not_depend_on_the_others_of_their_spec(op, walk_bars):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("columns", range(1, 10))
-def test_any_number_of_columns_side_by_side(convention, columns, walk_bars):
+def test_any_number_of_columns_side_by_side(every_op, convention, columns, walk_bars):
     # Recursive ops go four columns at a time; each mixes short windows with longer than a tile.
     windows = [3, 600, 14, 1, 50, 5, 21, 513, 2][:columns]
     spec = every_op(convention, windows, ["close", "logret"])

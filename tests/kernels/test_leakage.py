@@ -10,21 +10,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from tfa_kernels import build_features, check_leakage, load_spec
+from tfa_kernels import build_features, check_leakage
 from tfa_kernels.ops import CONVENTIONS, OPS
 
 SOURCES = ("open", "close", "volume", "logret")
-
-
-def every_op(convention, windows=(2, 14, 60), sources=SOURCES, **policy):
-    features = []
-    for op, row in OPS.items():
-        for source in ["close"] if row.inputs else sources:
-            for w in windows if row.window is not None else [None]:
-                entry = {"name": f"{op}_{source}_{w}", "op": op, "source": source}
-                features.append(entry if w is None else {**entry, "window": w})
-    raw = {"schema_version": "2.0", "convention": convention, "features": features}
-    return load_spec({**raw, "alignment_policy": policy} if policy else raw)
 
 
 def kinds(feature):
@@ -48,8 +37,8 @@ def only(report):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_no_op_leaks_and_each_depends_on_the_start_as_listed(convention, walk_bars):
-    spec = every_op(convention)
+def test_no_op_leaks_and_each_depends_on_the_start_as_listed(every_op, convention, walk_bars):
+    spec = every_op(convention, sources=SOURCES)
     report = check_leakage(spec, walk_bars(2500, seed=5))
     assert report.leaking == () and report.untested == (), str(report)
     for feature, entry, lookback in zip(
@@ -67,34 +56,38 @@ def test_no_op_leaks_and_each_depends_on_the_start_as_listed(convention, walk_ba
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_no_op_leaks_between_symbols(convention, walk_bars):
+def test_no_op_leaks_between_symbols(every_op, convention, walk_bars):
     sizes = [700, 1, 1100, 2, 40]
     bars = walk_bars(sum(sizes), seed=6)
     bars["symbol"] = np.repeat(list("ABCDE"), sizes)
-    report = check_leakage(every_op(convention, emit_from_index=30, pad_value=-1.0), bars)
+    report = check_leakage(
+        every_op(convention, emit_from_index=30, pad_value=-1.0, sources=SOURCES), bars
+    )
     assert report.leaking == () and report.untested == (), str(report)
     assert (report.rows, report.series) == (sum(sizes), 5)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_less_future_and_fewer_symbols_leave_every_bit(convention, walk_bars):
+def test_less_future_and_fewer_symbols_leave_every_bit(every_op, convention, walk_bars):
     bars = walk_bars(2200, seed=7)
     bars["symbol"] = np.repeat([1, 2], [1300, 900])
-    report = check_leakage(every_op(convention), bars, rtol=0.0)
+    report = check_leakage(every_op(convention, sources=SOURCES), bars, rtol=0.0)
     for feature in report.features:
         assert kinds(feature) <= {"start dependence"}, feature
 
 
 @pytest.mark.parametrize("op", ["EMA", "RSI", "ATR", "ADX", "MACD_SIGNAL", "OBV", "AD_LINE", "VPT"])
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_a_recursive_op_that_claims_a_window_is_caught(convention, op, walk_bars, monkeypatch):
+def test_a_recursive_op_that_claims_a_window_is_caught(
+    every_op, convention, op, walk_bars, monkeypatch
+):
     monkeypatch.setitem(OPS, op, replace(OPS[op], dependence="finite"))
     report = check_leakage(every_op(convention, sources=("close",)), walk_bars(900))
     assert {name.rsplit("_close")[0] for name in report.leaking} == {op}
     assert all(kinds(f) <= {"start dependence"} for f in report.features)
 
 
-def test_bars_of_every_kind_give_the_same_report(two_symbols):
+def test_bars_of_every_kind_give_the_same_report(every_op, two_symbols):
     spec = every_op("legacy", windows=(5,), sources=("close",))
     columns = {name: two_symbols[name].to_numpy() for name in two_symbols.columns}
     named = SimpleNamespace(**{k: v for k, v in columns.items() if k != "symbol"})
@@ -106,7 +99,7 @@ def test_bars_of_every_kind_give_the_same_report(two_symbols):
         assert check_leakage(spec, bars) == report
 
 
-def test_a_bad_bar_makes_recursive_ops_remember_for_good(walk_bars):
+def test_a_bad_bar_makes_recursive_ops_remember_for_good(every_op, walk_bars):
     bars = walk_bars(900)
     bars["close"][100] = np.nan
     report = check_leakage(every_op("talib", sources=("close",)), bars)
@@ -242,8 +235,8 @@ def test_what_states_nothing_is_measured(frame):
     assert {f.start_dependence for f in report.features} == {"undeclared"}
 
 
-def test_one_leak_among_the_features_of_a_spec(walk_bars):
-    bars, spec = walk_bars(800), every_op("talib")
+def test_one_leak_among_the_features_of_a_spec(every_op, walk_bars):
+    bars, spec = walk_bars(800), every_op("talib", sources=SOURCES)
 
     def build(b):
         values = build_features(b, spec).values
@@ -255,7 +248,7 @@ def test_one_leak_among_the_features_of_a_spec(walk_bars):
     assert report.features[17].bars_ahead == 3
 
 
-def test_rolling_sums_from_another_start_are_within_rounding(walk_bars):
+def test_rolling_sums_from_another_start_are_within_rounding(every_op, walk_bars):
     # One step of float32 at most, where float64 sums were rebuilt at other rows.
     spec = every_op("talib", windows=(20,), sources=("close",))
     bars = walk_bars(5000, level=1e5)

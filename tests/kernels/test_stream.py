@@ -10,21 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfa_kernels import FeatureStream, build_features, load_spec
-from tfa_kernels.ops import CONVENTIONS, OPS
+from tfa_kernels import FeatureStream, build_features
+from tfa_kernels.ops import CONVENTIONS
 
+SOURCES = ("close", "volume", "logret")
 COLUMNS = ("open", "high", "low", "close", "volume")
-
-
-def every_op(convention, windows, **policy):
-    features = []
-    for op, row in OPS.items():
-        for source in ["close"] if row.inputs else ["close", "volume", "logret"]:
-            for w in windows if row.window is not None else [None]:
-                entry = {"name": f"{op}_{source}_{w}", "op": op, "source": source}
-                features.append(entry if w is None else {**entry, "window": w})
-    raw = {"schema_version": "2.0", "convention": convention, "features": features}
-    return load_spec({**raw, "alignment_policy": policy} if policy else raw)
 
 
 def cut(bars, start, stop):
@@ -52,9 +42,9 @@ def assert_same_bits(got, want, names):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("begin", [0, 1, 37, 511, 512, 1025, 4097])
-def test_wherever_the_history_ends(convention, begin, walk_bars):
+def test_wherever_the_history_ends(every_op, convention, begin, walk_bars):
     bars = walk_bars(5000, seed=3)
-    spec = every_op(convention, [1, 2, 14, 90])
+    spec = every_op(convention, [1, 2, 14, 90], sources=SOURCES)
     want = build_features(bars, spec).values
     stop = min(begin + 1100, 5000)
     got, _ = streamed(spec, bars, begin, stop)
@@ -62,7 +52,7 @@ def test_wherever_the_history_ends(convention, begin, walk_bars):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_long_windows_spikes_gaps_and_flat_bars(convention, walk_bars):
+def test_long_windows_spikes_gaps_and_flat_bars(every_op, convention, walk_bars):
     bars = walk_bars(3000, seed=5, level=1e5)
     bars["close"][700] = 1e9
     bars["close"][900] = np.nan
@@ -70,7 +60,7 @@ def test_long_windows_spikes_gaps_and_flat_bars(convention, walk_bars):
     bars["volume"][1500:1600] = 0.0
     for name in ("open", "high", "low", "close"):
         bars[name][2000:2300] = 100.0
-    spec = every_op(convention, [3, 700], emit_from_index=40, pad_value=-1.0)
+    spec = every_op(convention, [3, 700], emit_from_index=40, pad_value=-1.0, sources=SOURCES)
     want = build_features(bars, spec).values
     for begin in (0, 650, 2999):
         got, _ = streamed(spec, bars, begin)
@@ -84,19 +74,19 @@ def test_long_windows_spikes_gaps_and_flat_bars(convention, walk_bars):
     window=st.integers(1, 40),
     begin=st.integers(0, 70),
 )
-def test_generated_bars(convention, moves, window, begin):
+def test_generated_bars(every_op, convention, moves, window, begin):
     close = 100 + np.cumsum(moves) / 100
     bars = dict.fromkeys(("open", "high", "low", "close"), close)
     bars["volume"] = np.abs(np.array(moves, np.float64))
-    spec = every_op(convention, [window])
+    spec = every_op(convention, [window], sources=SOURCES)
     begin = min(begin, close.size)
     got, _ = streamed(spec, bars, begin)
     assert_same_bits(got, build_features(bars, spec).values[begin:], spec.names)
 
 
-def test_memory_does_not_grow(walk_bars):
+def test_memory_does_not_grow(every_op, walk_bars):
     bars = walk_bars(400)
-    stream = FeatureStream(every_op("talib", [5, 50]), bars)
+    stream = FeatureStream(every_op("talib", [5, 50], sources=SOURCES), bars)
     before = len(pickle.dumps(stream))
     for t in range(3000):
         stream.update({n: bars[n][t % 400] for n in COLUMNS})
@@ -104,9 +94,9 @@ def test_memory_does_not_grow(walk_bars):
     assert len(pickle.dumps(stream)) <= before + 16
 
 
-def test_a_copy_goes_its_own_way(walk_bars):
+def test_a_copy_goes_its_own_way(every_op, walk_bars):
     bars = walk_bars(600)
-    spec = every_op("talib", [14])
+    spec = every_op("talib", [14], sources=SOURCES)
     stream = FeatureStream(spec, cut(bars, 0, 500))
     twin = stream.copy()
     odd = {n: 7.0 for n in COLUMNS}
@@ -119,9 +109,9 @@ def test_a_copy_goes_its_own_way(walk_bars):
     assert (twin.rows, stream.rows) == (505, 520)
 
 
-def test_a_pickled_stream_goes_on_in_another_process(walk_bars, run_script, tmp_path):
+def test_a_pickled_stream_goes_on_in_another_process(every_op, walk_bars, run_script, tmp_path):
     bars = walk_bars(300, seed=9)
-    spec = every_op("legacy", [20])
+    spec = every_op("legacy", [20], sources=SOURCES)
     (tmp_path / "stream").write_bytes(pickle.dumps(FeatureStream(spec, cut(bars, 0, 200))))
     np.savez(tmp_path / "bars.npz", **bars)
     run_script(
@@ -146,9 +136,9 @@ def test_bars_as_objects_and_only_the_columns_needed():
     assert stream.update({"close": np.float32(3.0), "other": "x"}) == 2.0
 
 
-def test_errors_leave_the_stream_as_it_was(walk_bars):
+def test_errors_leave_the_stream_as_it_was(every_op, walk_bars):
     bars = walk_bars(50)
-    spec = every_op("talib", [5])
+    spec = every_op("talib", [5], sources=SOURCES)
     stream = FeatureStream(spec, cut(bars, 0, 40))
     bar = {n: bars[n][40] for n in COLUMNS}
     with pytest.raises(ValueError, match="bar has no 'volume', which the spec uses"):
