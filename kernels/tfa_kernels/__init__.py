@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
-from tfa_kernels.windows import gather_windows
+from tfa_kernels.windows import convert_windows, gather_windows
 
 __version__ = "0.1.0"
 
@@ -15,6 +15,7 @@ __all__ = [
     "SpecError",
     "__version__",
     "build_features",
+    "convert_windows",
     "gather_windows",
     "load_spec",
 ]
