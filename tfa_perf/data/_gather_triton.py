@@ -31,6 +31,9 @@ def _gather(
     at = chunk * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     value = tl.load(table + (end - (window - 1)) * row + at, mask=inside)
+    if table.dtype.element_ty != x.dtype.element_ty:
+        # By way of float32, as on the CPU: other ways round twice, or not to nearest.
+        value = value.to(tl.float32)
     if SCALED:
         column = at % row
         value = value.to(tl.float32) - tl.load(shift + column, mask=inside)
