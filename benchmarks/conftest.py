@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved rounds, autosave, and a table of paired ratios."""
+"""What every benchmark shares: interleaved rounds, autosave, and tables of paired ratios."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tfa_perf.claims.measure import paired_ratio
+from tfa_perf.claims.measure import interleave, paired_ratio
 
 IMPLS = ("before", "after")
 
@@ -25,14 +25,37 @@ class Pairs:
 
 
 _results = pytest.StashKey[dict[str, Pairs]]()
+_peers = pytest.StashKey[dict[str, Pairs]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--size",
+        choices=("small", "large"),
+        default="small",
+        help="rows of the feature benchmarks: 200,000 or 1,000,000",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_results] = {}
+    config.stash[_peers] = {}
     # Without a saved run the next --benchmark-compare has nothing to compare with.
     if not config.option.benchmark_autosave and not config.option.benchmark_disable:
         config.option.benchmark_autosave = time.strftime("autosave_%Y%m%d_%H%M%S")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "peers" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("peers"):
+                item.add_marker(pytest.mark.skip(reason="other libraries run with -m peers"))
+
+
+@pytest.fixture(scope="session")
+def rows(request: pytest.FixtureRequest) -> int:
+    return 1_000_000 if request.config.getoption("--size") == "large" else 200_000
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,14 +99,31 @@ def measure(benchmark, request) -> Callable[..., None]:  # type: ignore[no-untyp
     return run
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  # type: ignore[no-untyped-def]
-    results = config.stash[_results]
+@pytest.fixture
+def versus(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``versus(name, other, ours, pairs=10)``: time the two in turn, for a row of that name."""
+
+    def run(
+        name: str, other: Callable[[], object], ours: Callable[[], object], *, pairs: int = 10
+    ) -> None:
+        other()
+        ours()
+        request.config.stash[_peers][name] = Pairs(*interleave(other, ours, pairs))
+
+    return run
+
+
+def _print_table(
+    terminalreporter: pytest.TerminalReporter,
+    title: str,
+    headings: tuple[str, ...],
+    results: dict[str, Pairs],
+) -> None:
     if not results:
         return
-    table = Table(title="before / after, median of paired rounds with its 95 % interval")
-    for heading in ("bottleneck", "before ms", "after ms", "before/after", "pairs", "after is"):
-        table.add_column(heading, justify="left" if heading == "bottleneck" else "right")
+    table = Table(title=f"{title}, median of paired rounds with its 95 % interval")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == headings[0] else "right")
     for name, pairs in results.items():
         ratio = paired_ratio(pairs.before, pairs.after)
         medians = [sorted(side)[len(side) // 2] * 1e3 for side in (pairs.before, pairs.after)]
@@ -92,3 +132,13 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:  #
         )
     terminalreporter.ensure_newline()
     Console(file=terminalreporter._tw._file, width=100).print(table)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    headings = ("bottleneck", "before ms", "after ms", "before/after", "pairs", "after is")
+    _print_table(terminalreporter, "before / after", headings, config.stash[_results])
+    headings = ("columns", "other ms", "ours ms", "other/ours", "pairs", "ours is")
+    _print_table(terminalreporter, "others / ours", headings, config.stash[_peers])

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from tfa_kernels.features import FeatureMatrix, build_features
+from tfa_kernels.leakage import check_leakage
+from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
-from tfa_kernels.windows import convert_windows, gather_windows
+from tfa_kernels.windows import gather_windows
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Feature",
+    "FeatureLeakage",
     "FeatureMatrix",
     "FeatureSpec",
+    "LeakageError",
+    "LeakageReport",
     "SpecError",
     "__version__",
     "build_features",
-    "convert_windows",
+    "check_leakage",
     "gather_windows",
     "load_spec",
 ]

@@ -1,91 +1,125 @@
 # mypy: ignore-errors
-"""Ops of one bar, or of it and the bar before.
+"""Ops of one bar, or of it and one bar before.
 
-Each divides by something that a bar may lack (a range, a volume, a price before): there it gives 0.
-A NaN or inf reaches the rows that read it and no others; in a comparison that decides whether to
-divide, a NaN counts as lacking.
+Those of range and volume divide by something that a bar may lack (a range, a volume, a price
+before): there they give 0. A NaN or inf reaches the rows that read it and no others; in a
+comparison that decides whether to divide, a NaN counts as lacking.
 """
 
 import math
 
 import numpy as np
-from numba import prange
 
-from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._op_nb import column, op_kernel, read, window, written
+from tfa_kernels._sources_nb import PRICE_FLOOR, log_price
 
 # Smaller ranges and volumes are none.
 LEAST = 1e-8
-LOG_BLOCK = 4096
 
 
-@inline_kernel
-def spread_bp(high, low, lo, hi, out):
-    for t in range(lo, hi):
-        middle = (high[t] + low[t]) / 2.0
-        out[t - lo] = 1e4 * (high[t] - low[t]) / middle if middle > 1e-8 else 0.0
+@op_kernel
+def ident(u, lo, hi):
+    x, out = read(u, 0, lo, hi), written(u, 0)
+    for r in range(hi - lo):
+        out[r] = x[r]
 
 
-@inline_kernel
-def price_impact(close, volume, lo, hi, out):
-    for t in range(max(lo, 1), hi):
-        before = close[t - 1]
-        moved = 1e6 * abs(close[t] - before) / before / np.sqrt(volume[t])
-        out[t - lo] = 0.0 if before <= 0.0 or volume[t] <= 0.0 else moved
+@op_kernel
+def logret(u, lo, hi):
+    """State: floats[0], the log of the price before."""
+    x, sf, out = read(u, 0, lo, hi), u.floats[column(u, 0)], written(u, 0)
+    last = sf[0]
+    for r in range(hi - lo):
+        now = log_price(x[r], u.legacy)
+        out[r] = now - last
+        last = now
+    sf[0] = last
 
 
-@inline_kernel
-def order_flow(high, low, close, volume, lo, hi, out):
-    for t in range(lo, hi):
-        extent = high[t] - low[t]
-        balance = (close[t] - low[t]) / extent - (high[t] - close[t]) / extent
-        out[t - lo] = balance * volume[t] if extent > LEAST else 0.0
+@op_kernel
+def momentum(u, lo, hi):
+    w = window(u, 0)
+    first = min(max(lo, w), hi)
+    now, before, out = read(u, 0, first, hi), read(u, 0, first - w, hi - w), written(u, 0)
+    at = first - lo
+    for r in range(hi - first):
+        out[at + r] = now[r] - before[r]
 
 
-@inline_kernel
-def market_depth(high, low, volume, lo, hi, out):
-    for t in range(lo, hi):
-        extent = high[t] - low[t]
-        if extent > LEAST and volume[t] > LEAST:
-            out[t - lo] = extent / math.log1p(volume[t])
+@op_kernel
+def roc(u, lo, hi):
+    w = window(u, 0)
+    first = min(max(lo, w), hi)
+    now, past, out = read(u, 0, first, hi), read(u, 0, first - w, hi - w), written(u, 0)
+    floor = PRICE_FLOOR if u.legacy else -np.inf
+    at = first - lo
+    for r in range(hi - first):
+        before = past[r]
+        if before < floor:
+            before = floor
+        out[at + r] = 0.0 if before == 0.0 else 100.0 * (now[r] - before) / before
+
+
+@op_kernel
+def spread_bp(u, lo, hi):
+    high, low, out = read(u, 0, lo, hi), read(u, 1, lo, hi), written(u, 0)
+    for r in range(hi - lo):
+        middle = (high[r] + low[r]) / 2.0
+        out[r] = 1e4 * (high[r] - low[r]) / middle if middle > 1e-8 else 0.0
+
+
+@op_kernel
+def price_impact(u, lo, hi):
+    first = max(lo, 1)
+    close, past, volume = (
+        read(u, 0, first, hi),
+        read(u, 0, first - 1, hi - 1),
+        read(u, 1, first, hi),
+    )
+    out, at = written(u, 0), first - lo
+    for r in range(hi - first):
+        before = past[r]
+        moved = 1e6 * abs(close[r] - before) / before / np.sqrt(volume[r])
+        out[at + r] = 0.0 if before <= 0.0 or volume[r] <= 0.0 else moved
+
+
+@op_kernel
+def order_flow(u, lo, hi):
+    high, low, close = read(u, 0, lo, hi), read(u, 1, lo, hi), read(u, 2, lo, hi)
+    volume, out = read(u, 3, lo, hi), written(u, 0)
+    for r in range(hi - lo):
+        extent = high[r] - low[r]
+        balance = (close[r] - low[r]) / extent - (high[r] - close[r]) / extent
+        out[r] = balance * volume[r] if extent > LEAST else 0.0
+
+
+@op_kernel
+def market_depth(u, lo, hi):
+    high, low, volume = read(u, 0, lo, hi), read(u, 1, lo, hi), read(u, 2, lo, hi)
+    out = written(u, 0)
+    for r in range(hi - lo):
+        extent = high[r] - low[r]
+        if extent > LEAST and volume[r] > LEAST:
+            out[r] = extent / math.log1p(volume[r])
         else:
-            out[t - lo] = 0.0
+            out[r] = 0.0
 
 
-@inline_kernel
-def bid_ask_ratio(high, low, close, lo, hi, legacy, out):
+@op_kernel
+def bid_ask_ratio(u, lo, hi):
     """legacy computes in float32, where 1e-8 counts at a close on the high alone."""
-    if legacy:
+    high, low, close = read(u, 0, lo, hi), read(u, 1, lo, hi), read(u, 2, lo, hi)
+    out = written(u, 0)
+    if u.legacy:
         one, small = np.float32(1.0), np.float32(1e-8)
-        for t in range(lo, hi):
-            bottom = np.float32(low[t])
-            extent = np.float32(high[t]) - bottom
-            place = (np.float32(close[t]) - bottom) / extent
+        for r in range(hi - lo):
+            bottom = np.float32(low[r])
+            extent = np.float32(high[r]) - bottom
+            place = (np.float32(close[r]) - bottom) / extent
             ratio = place / (one - place + small)
-            out[t - lo] = ratio if extent > small else np.float32(0.0)
+            out[r] = ratio if extent > small else np.float32(0.0)
     else:
-        for t in range(lo, hi):
-            extent = high[t] - low[t]
-            place = (close[t] - low[t]) / extent
-            out[t - lo] = place / (1.0 - place + 1e-8) if extent > LEAST else 0.0
-
-
-# np.log and np.sqrt: those of math raise at a negative number where the kernels run uncompiled.
-@parallel_kernel
-def log_range_squared(high, low, out):
-    for b in prange((high.size + LOG_BLOCK - 1) // LOG_BLOCK):
-        lo = np.int64(b) * LOG_BLOCK
-        for i in range(lo, min(lo + LOG_BLOCK, high.size)):
-            extent = np.log(high[i] / low[i])
-            out[i] = extent * extent
-
-
-@parallel_kernel
-def garman_klass(open_, high, low, close, out):
-    """The terms whose rolling mean is the squared volatility of Garman and Klass (1980)."""
-    weight = 2.0 * math.log(2.0) - 1.0
-    for b in prange((high.size + LOG_BLOCK - 1) // LOG_BLOCK):
-        lo = np.int64(b) * LOG_BLOCK
-        for i in range(lo, min(lo + LOG_BLOCK, high.size)):
-            extent = np.log(high[i] / low[i])
-            body = np.log(close[i] / open_[i])
-            out[i] = 0.5 * extent * extent - weight * body * body
+        for r in range(hi - lo):
+            extent = high[r] - low[r]
+            place = (close[r] - low[r]) / extent
+            out[r] = place / (1.0 - place + 1e-8) if extent > LEAST else 0.0

@@ -36,12 +36,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _njit(function: Callable[..., Any], *, parallel: bool) -> Any:
+def jit_disabled() -> bool:
+    """Whether NUMBA_DISABLE_JIT has the loops run as plain Python."""
+    return bool(_numba.config.DISABLE_JIT)
+
+
+def _njit(
+    function: Callable[..., Any], *signature: Any, parallel: bool = False, cached: bool = True
+) -> Any:
     global _uncached_warned
     options = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
     try:
-        return _numba.njit(cache=True, **options)(function)
+        return _numba.njit(*signature, cache=cached, **options)(function)
     except RuntimeError as error:  # "no locator available": no cache directory can be written
+        if not cached:
+            raise
         if not _uncached_warned:
             _uncached_warned = True
             warnings.warn(
@@ -50,7 +59,7 @@ def _njit(function: Callable[..., Any], *, parallel: bool) -> Any:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        return _numba.njit(cache=False, **options)(function)
+        return _numba.njit(*signature, cache=False, **options)(function)
 
 
 def _sources_digest() -> str:
@@ -88,6 +97,12 @@ def inline_kernel(function: Callable[..., Any]) -> Any:
     return _numba.njit(nogil=True, error_model="numpy")(function)
 
 
+def compile_signature(function: types.FunctionType, signature: Any, *, cached: bool) -> Any:
+    """Compile a loop for one signature at once; return its numba dispatcher."""
+    kernel = _named_copy(function, "addressed") if cached else function
+    return _njit(kernel, signature, cached=cached)
+
+
 def resolve_threads(num_threads: int | None) -> int:
     """Return how many threads a launch will use; 1 in a forked child.
 
@@ -109,7 +124,7 @@ def resolve_threads(num_threads: int | None) -> int:
                 f"num_threads is {num_threads}; allowed: 1..{limit} "
                 "(raise the limit with the environment variable NUMBA_NUM_THREADS)"
             )
-    if _forked or _numba.config.DISABLE_JIT or limit == 1:
+    if _forked or jit_disabled() or limit == 1:
         return 1
     return int(num_threads) if num_threads is not None else _current_threads()
 
@@ -153,7 +168,7 @@ class ParallelKernel:
 
     def __call__(self, *args: Any, num_threads: int | None = None) -> Any:
         threads = resolve_threads(num_threads)
-        if _numba.config.DISABLE_JIT:
+        if jit_disabled():
             with np.errstate(all="ignore"):
                 return self._serial(*args)
         # The lock object is bound once: a fork in between replaces the global one.
@@ -170,6 +185,13 @@ class ParallelKernel:
                 numba.set_num_threads(before)
         finally:
             region.release()
+
+
+def serial_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a pure loop to be called from Python, without threads."""
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"serial_kernel takes a plain Python function, got {function!r}")
+    return _njit(_named_copy(function, "serial"))
 
 
 def parallel_kernel(function: Callable[..., Any]) -> ParallelKernel:

@@ -1,19 +1,35 @@
 # mypy: ignore-errors
-"""Ops whose row needs the row before it: four columns side by side.
+"""Ops whose row needs the row before it: four columns side by side."""
 
-A recursion waits for its own last multiply and add, so one column alone leaves the core idle most
-of the time. Four columns over one source fill it. A unit of n < 4 columns repeats its last one.
-"""
+import numpy as np
 
+from tfa_kernels._arithmetic_nb import flushed
+from tfa_kernels._arithmetic_nb import fma as fma1
 from tfa_kernels._jit import inline_kernel
+from tfa_kernels._lanes_nb import LANES, fma, lane, select, splat, store_rows
+from tfa_kernels._op_nb import (
+    IN_USE,
+    column,
+    op_kernel,
+    read,
+    states,
+    window,
+    windows,
+    write_lanes,
+    written,
+)
 
-# States that decay below this are set to zero: denormal arithmetic is about 100 times slower.
-TINY = 1e-290
+# No smaller mean loss ("legacy": more than 1e-12) or mean move ("talib", TA-Lib 0.8.1) counts.
+LEAST_LOSS = np.nextafter(1e-12, 1.0)
+LEAST_MOVE = 1e-14
 
 
 @inline_kernel
-def flushed(value):
-    return 0.0 if abs(value) < TINY else value
+def _longest_window(u):
+    w = window(u, 0)
+    for i in range(1, LANES):
+        w = max(w, window(u, i))
+    return w
 
 
 @inline_kernel
@@ -22,54 +38,50 @@ def _ema_start(x, lo, hi, w, seed, sf, out):
     k = 2.0 / (w + 1.0)
     keep = 1.0 - k
     e = sf[0] if lo > 0 else 0.0
-    for t in range(lo, hi):
-        if t <= seed:
-            e += x[t]
-            if t == seed:
+    for r in range(hi - lo):
+        if lo + r <= seed:
+            e += x[r]
+            if lo + r == seed:
                 e /= seed + 1.0
         else:
-            e = k * x[t] + keep * e
-        out[t - lo] = e
+            e = fma1(keep, e, k * x[r])
+        out[r] = e
     sf[0] = e
 
 
-@inline_kernel
-def ema4(x, lo, hi, legacy, n, w, lanes, floats, out, at):
-    """Exponential means of windows w[4] from out[lanes[4], at] on; state in floats[lane, 0]."""
-    a, b, c, d = lanes[0], lanes[1], lanes[2], lanes[3]
-    steady = lo
-    if not legacy:
-        steady = min(max(lo, w[0], w[1], w[2], w[3]), hi)
-    elif lo == 0:
-        steady = min(1, hi)
+@op_kernel
+def ema(u, lo, hi):
+    """State: floats[0]. "legacy" begins with the first value, "talib" with the first mean."""
+    steady = min(max(lo, 1 if u.legacy else _longest_window(u)), hi)
     if steady > lo:
-        for i in range(n):
-            seed = 0 if legacy else w[i] - 1
-            _ema_start(x, lo, steady, w[i], seed, floats[lanes[i]], out[lanes[i], at:])
-    ka, kb, kc, kd = 2.0 / (w[0] + 1.0), 2.0 / (w[1] + 1.0), 2.0 / (w[2] + 1.0), 2.0 / (w[3] + 1.0)
-    pa, pb, pc, pd = 1.0 - ka, 1.0 - kb, 1.0 - kc, 1.0 - kd
-    ea, eb, ec, ed = floats[a, 0], floats[b, 0], floats[c, 0], floats[d, 0]
-    v = x[steady:hi]
-    at += steady - lo
-    ra, rb, rc, rd = out[a, at:], out[b, at:], out[c, at:], out[d, at:]
-    for r in range(hi - steady):
-        ea = ka * v[r] + pa * ea
-        eb = kb * v[r] + pb * eb
-        ec = kc * v[r] + pc * ec
-        ed = kd * v[r] + pd * ed
-        ra[r] = ea
-        rb[r] = eb
-        rc[r] = ec
-        rd[r] = ed
-    floats[a, 0], floats[b, 0] = flushed(ea), flushed(eb)
-    floats[c, 0], floats[d, 0] = flushed(ec), flushed(ed)
+        for i in range(u.shape[IN_USE]):
+            w, sf = window(u, i), u.floats[column(u, i)]
+            x = read(u, 0, lo, steady)
+            _ema_start(x, lo, steady, w, 0 if u.legacy else w - 1, sf, written(u, i))
+    one = splat(1.0)
+    k = splat(2.0) / (windows(u) + one)
+    keep = one - k
+    e = states(u, 0)
+    x, n, at = read(u, 0, steady, hi), hi - steady, steady - lo
+    a, b, c, d = written(u, 0)[at:], written(u, 1)[at:], written(u, 2)[at:], written(u, 3)[at:]
+    whole = n - n % LANES
+    for r in range(0, whole, LANES):
+        e0 = fma(keep, e, k * splat(x[r]))
+        e1 = fma(keep, e0, k * splat(x[r + 1]))
+        e2 = fma(keep, e1, k * splat(x[r + 2]))
+        e = fma(keep, e2, k * splat(x[r + 3]))
+        store_rows(a, b, c, d, r, e0, e1, e2, e)
+    for r in range(whole, n):
+        e = fma(keep, e, k * splat(x[r]))
+        write_lanes(a, b, c, d, r, e)
+    for i in range(LANES):
+        u.floats[column(u, i), 0] = flushed(lane(e, i))
 
 
 @inline_kernel
-def _gain_loss(x, lo, hi, gain, loss):
+def _gain_loss(u, lo, hi, gain, loss):
     """max(d, 0) and max(-d, 0) of the differences, exactly, but a NaN stays a NaN."""
-    now = x[lo:hi]
-    before = x[lo - 1 : hi - 1]
+    now, before = read(u, 0, lo, hi), read(u, 0, lo - 1, hi - 1)
     for r in range(hi - lo):
         d = now[r] - before[r]
         gain[r] = 0.5 * (abs(d) + d)
@@ -77,76 +89,79 @@ def _gain_loss(x, lo, hi, gain, loss):
 
 
 @inline_kernel
-def _wilder_start(gain, loss, first, rows, w, sf, up_row, down_row):
+def _rsi_start(gain, loss, first, rows, w, legacy, sf, out):
     """Rows up to w, where sums become means, and the few after it that other lanes still need."""
     inverse = 1.0 / w
     keep = 1.0 - inverse
-    up = sf[0] if first > 1 else 0.0
-    down = sf[1] if first > 1 else 0.0
+    up, down = sf[0], sf[1]
     for r in range(rows):
         t = first + r
         if t > w:
-            up = keep * up + inverse * gain[r]
-            down = keep * down + inverse * loss[r]
+            up = fma1(keep, up, inverse * gain[r])
+            down = fma1(keep, down, inverse * loss[r])
         else:
             up += gain[r]
             down += loss[r]
             if t == w:
                 up /= w
                 down /= w
-        up_row[r] = up
-        down_row[r] = down
-    return up, down
-
-
-@inline_kernel
-def _index(up, down, n, legacy, out):
-    if legacy:
-        for r in range(n):
-            rs = 0.0 if down[r] <= 1e-12 else up[r] / down[r]
-            out[r] = 100.0 - 100.0 / (1.0 + rs)
-    else:
-        for r in range(n):
-            moved = up[r] + down[r]
-            out[r] = 0.0 if moved < 1e-14 else 100.0 * (up[r] / moved)
-
-
-@inline_kernel
-def rsi4(x, lo, hi, legacy, n, w, lanes, floats, work, out, at):
-    """Wilder's index of windows w[4] from out[lanes[4], at] on; state in floats[lane, :2]."""
-    first = max(lo, 1)
-    if lo == 0:
-        for i in range(n):
-            out[lanes[i], at] = 0.0
-    rows = hi - first
-    if rows <= 0:
-        return
-    gain, loss = work[0, :rows], work[1, :rows]
-    _gain_loss(x, first, hi, gain, loss)
-    steady = min(max(first, w[0] + 1, w[1] + 1, w[2] + 1, w[3] + 1), hi) - first
-    # Two lanes at a time: each has two recursions of its own.
-    for i in range(0, n, 2):
-        j = min(i + 1, n - 1)
-        fa, fb = floats[lanes[i]], floats[lanes[j]]
-        up_a, up_b, down_a, down_b = work[2], work[3], work[4], work[5]
-        if steady > 0:
-            ua, da = _wilder_start(gain, loss, first, steady, w[i], fa, up_a, down_a)
-            ub, db = _wilder_start(gain, loss, first, steady, w[j], fb, up_b, down_b)
+        moved = up + down
+        if legacy:
+            out[r] = 0.0 if down < LEAST_LOSS else 100.0 * (up / moved)
         else:
-            ua, da, ub, db = fa[0], fa[1], fb[0], fb[1]
-        ia, ib = 1.0 / w[i], 1.0 / w[j]
-        ka, kb = 1.0 - ia, 1.0 - ib
-        for r in range(steady, rows):
-            g, s = gain[r], loss[r]
-            ua = ka * ua + ia * g
-            ub = kb * ub + ib * g
-            da = ka * da + ia * s
-            db = kb * db + ib * s
-            up_a[r] = ua
-            up_b[r] = ub
-            down_a[r] = da
-            down_b[r] = db
-        fa[0], fa[1] = flushed(ua), flushed(da)
-        fb[0], fb[1] = flushed(ub), flushed(db)
-        _index(up_a, down_a, rows, legacy, out[lanes[i], at + first - lo :])
-        _index(up_b, down_b, rows, legacy, out[lanes[j], at + first - lo :])
+            out[r] = 0.0 if moved < LEAST_MOVE else 100.0 * (up / moved)
+    sf[0], sf[1] = up, down
+
+
+@inline_kernel
+def _wilder(up, down, keep, inverse, gain, loss):
+    return fma(keep, up, inverse * splat(gain)), fma(keep, down, inverse * splat(loss))
+
+
+@inline_kernel
+def _index(up, down, legacy):
+    """100 up / (up + down): the same as 100 - 100 / (1 + up / down), with one division."""
+    moved = up + down
+    # The conventions differ in what must be there: a loss, or any move. A NaN is not less.
+    none = splat(LEAST_LOSS) > down if legacy else splat(LEAST_MOVE) > moved
+    return select(none, splat(0.0), splat(100.0) * (up / moved))
+
+
+@op_kernel
+def rsi(u, lo, hi):
+    """Wilder's index. State: floats[:2], the means of gains and losses."""
+    first = max(lo, 1)
+    n = hi - first
+    if lo == 0:
+        for i in range(u.shape[IN_USE]):
+            written(u, i)[0] = 0.0
+            u.floats[column(u, i), :2] = 0.0
+    gain, loss = u.work[0, :n], u.work[1, :n]
+    _gain_loss(u, first, hi, gain, loss)
+    steady = min(max(first, _longest_window(u) + 1), hi) - first
+    if steady > 0:
+        for i in range(u.shape[IN_USE]):
+            w, sf, out = window(u, i), u.floats[column(u, i)], written(u, i)[first - lo :]
+            _rsi_start(gain, loss, first, steady, w, u.legacy, sf, out)
+    one = splat(1.0)
+    inverse = one / windows(u)
+    keep = one - inverse
+    up, down = states(u, 0), states(u, 1)
+    at = first - lo
+    a, b, c, d = written(u, 0)[at:], written(u, 1)[at:], written(u, 2)[at:], written(u, 3)[at:]
+    whole = n - (n - steady) % LANES
+    for r in range(steady, whole, LANES):
+        up0, down0 = _wilder(up, down, keep, inverse, gain[r], loss[r])
+        up1, down1 = _wilder(up0, down0, keep, inverse, gain[r + 1], loss[r + 1])
+        up2, down2 = _wilder(up1, down1, keep, inverse, gain[r + 2], loss[r + 2])
+        up, down = _wilder(up2, down2, keep, inverse, gain[r + 3], loss[r + 3])
+        store_rows(
+            a, b, c, d, r, _index(up0, down0, u.legacy), _index(up1, down1, u.legacy),
+            _index(up2, down2, u.legacy), _index(up, down, u.legacy),
+        )  # fmt: skip
+    for r in range(whole, n):
+        up, down = _wilder(up, down, keep, inverse, gain[r], loss[r])
+        write_lanes(a, b, c, d, r, _index(up, down, u.legacy))
+    for i in range(LANES):
+        f = u.floats[column(u, i)]
+        f[0], f[1] = flushed(lane(up, i)), flushed(lane(down, i))

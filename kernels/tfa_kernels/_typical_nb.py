@@ -5,15 +5,16 @@ import numpy as np
 
 from tfa_kernels._blocks_nb import window_sum
 from tfa_kernels._jit import inline_kernel
+from tfa_kernels._op_nb import column, op_kernel, read, window, written
 
 # In "talib", prices this close relative to their size are one: the sum of three may round apart.
 EQUAL = 1e-14
 
 
 @inline_kernel
-def _typical(high, low, close, lo, hi, legacy, out):
-    h, s, c = high[lo:hi], low[lo:hi], close[lo:hi]
-    if legacy:
+def _typical(u, lo, hi, out):
+    h, s, c = read(u, 0, lo, hi), read(u, 1, lo, hi), read(u, 2, lo, hi)
+    if u.legacy:
         # Ties between neighbours decide the money flow's sign, so the rounding is part of it.
         for r in range(hi - lo):
             total = np.float32(np.float32(h[r]) + np.float32(s[r])) + np.float32(c[r])
@@ -23,26 +24,24 @@ def _typical(high, low, close, lo, hi, legacy, out):
             out[r] = (h[r] + s[r] + c[r]) / 3.0
 
 
-@inline_kernel
-def mfi(high, low, close, volume, lo, hi, legacy, w, sf, work, kept, out):
+@op_kernel
+def mfi(u, lo, hi):
     """Money flow (typical price times volume) of bars that rise against those that fall.
 
     A non-finite price or volume makes the rows NaN whose window needs it. No flow gives 0, and in
-    "legacy" so does no falling flow.
+    "legacy" so does no falling flow. State: floats[:2] and kept, sums; floats[2], the price before.
     """
-    if w > close.size:
-        return
-    n = hi - lo
-    equal = 0.0 if legacy else EQUAL
-    rising, falling, price = work[0], work[1], work[2]
-    _typical(high, low, close, lo, hi, legacy, price)
+    n, w, sf = hi - lo, window(u, 0), u.floats[column(u, 0)]
+    equal = 0.0 if u.legacy else EQUAL
+    rising, falling, price = u.work[0], u.work[1], u.work[2]
+    _typical(u, lo, hi, price)
     before = price[0] if lo == 0 else sf[2]
-    v = volume[lo:hi]
+    volume, out = read(u, 3, lo, hi), written(u, 0)
     for r in range(n):
         now = price[r]
         move = now - before
         move = 0.0 * move if abs(move) <= equal * (abs(now) + abs(before)) else move
-        flow = now * v[r]
+        flow = now * volume[r]
         bad = 0.0 * move + 0.0 * flow
         rising[r] = flow + bad if move > 0.0 else bad
         falling[r] = flow + bad if move < 0.0 else bad
@@ -51,9 +50,9 @@ def mfi(high, low, close, volume, lo, hi, legacy, w, sf, work, kept, out):
         rising[0] = 0.0
         falling[0] = 0.0
     sf[2] = before
-    window_sum(rising, lo, hi, w, sf[0:], kept)
-    window_sum(falling, lo, hi, w, sf[1:], kept[w + 1 :])
-    if legacy:
+    window_sum(rising, lo, hi, w, sf[0:], u.kept)
+    window_sum(falling, lo, hi, w, sf[1:], u.kept[w + 1 :])
+    if u.legacy:
         for r in range(n):
             ratio = rising[r] / falling[r]
             out[r] = 0.0 if falling[r] <= 1e-8 else 100.0 - 100.0 / (1.0 + ratio)
@@ -63,24 +62,23 @@ def mfi(high, low, close, volume, lo, hi, legacy, w, sf, work, kept, out):
             out[r] = 0.0 if total <= 0.0 else 100.0 * (rising[r] / total)
 
 
-@inline_kernel
-def cci(high, low, close, lo, hi, legacy, w, si, work, kept, out):
+@op_kernel
+def cci(u, lo, hi):
     """Distance of the typical price from its mean over w rows, in 0.015 mean absolute distances.
 
     O(w) per row. Sums are about the newest price, anew for every row: a flat window is exactly
     flat, and only the window's rows enter, so a non-finite price is gone with its row. kept: w
-    floats and one per row of a tile, for the prices of the tile and of the w rows before it.
+    floats and one per row of a call, for the prices of its rows and of the w rows before them.
+    State: ints[0], how many rows the call before had.
     """
-    if w > close.size:
-        return
-    n = hi - lo
+    n, w, si, kept = hi - lo, window(u, 0), u.ints[column(u, 0)], u.kept
     if lo > 0:
         shift = si[0]
         for i in range(w):
             kept[i] = kept[shift + i]
     si[0] = n
-    price, mean, distance = kept[w : w + n], work[0, :n], work[1, :n]
-    _typical(high, low, close, lo, hi, legacy, price)
+    price, mean, distance, out = kept[w : w + n], u.work[0, :n], u.work[1, :n], written(u, 0)
+    _typical(u, lo, hi, price)
     # Row by row the sum would be a chain of adds; one lag at a time, rows are side by side.
     for r in range(n):
         mean[r] = 0.0
@@ -95,7 +93,7 @@ def cci(high, low, close, lo, hi, legacy, w, si, work, kept, out):
         old = kept[w - lag : w - lag + n]
         for r in range(n):
             distance[r] += abs((old[r] - price[r]) - mean[r])
-    if legacy:
+    if u.legacy:
         for r in range(n):
             d = distance[r] / w
             out[r] = 0.0 if d <= 1e-8 else -mean[r] / (0.015 * d)

@@ -4,45 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from tfa_kernels import _features_nb as nb
+from tfa_kernels import _bar_nb as bar
+from tfa_kernels import _extremes_nb as extremes
+from tfa_kernels import _macd_nb as macd
+from tfa_kernels import _range_nb as ranges
+from tfa_kernels import _recursive_nb as recursive
+from tfa_kernels import _rolling_lanes_nb as rolled
+from tfa_kernels import _rolling_nb as rolling
+from tfa_kernels import _typical_nb as typical
+from tfa_kernels import _volume_nb as volume
+from tfa_kernels._addressed import AddressedKernel
+from tfa_kernels._op_nb import TILE
 
 CONVENTIONS = ("legacy", "talib")
 
 
 FirstRow = Callable[[int, tuple[float, ...]], int]
-
-
-@dataclass(frozen=True)
-class Op:
-    """What the spec and the kernel need to know about an op.
-
-    code: its number in the kernel. window: default window, None where the op has none.
-    legacy, talib: first row with a value, counted from the first row of its source, for a window
-    and the values of params. cost: time per row relative to EMA; it shares columns out among
-    threads. inputs: the bar or DERIVED columns it reads, none where it reads the feature's source.
-    params: names and defaults of further keys, integers where the default is one. side_by_side:
-    whether the kernel takes several columns of one source together. memory: floats that a column
-    keeps between tiles, for a window and params no larger than the longest series.
-    """
-
-    code: int
-    window: int | None
-    legacy: FirstRow
-    talib: FirstRow
-    cost: float
-    inputs: tuple[str, ...] = ()
-    params: tuple[tuple[str, float], ...] = ()
-    side_by_side: bool = False
-    memory: FirstRow = lambda w, p: 0
-
-    def lookback(self, convention: str, window: int, params: tuple[float, ...]) -> int:
-        return (self.legacy if convention == "legacy" else self.talib)(window, params)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        window = () if self.window is None else ("window",)
-        return ("name", "op", "source", *window, *(name for name, _ in self.params))
 
 
 def _row(row: int) -> FirstRow:
@@ -54,13 +33,45 @@ def _after(rows: int) -> FirstRow:
     return lambda w, p: w + rows
 
 
+_NOTHING = _row(0)
+
+
+@dataclass(frozen=True)
+class Op:
+    """What the spec and the fused pass need to know about an op.
+
+    kernel: its loop. window: default window, None where the op has none. legacy, talib: first row
+    with a value, counted from the first row of its source, for a window and the values of params.
+    cost: time per row relative to EMA; it shares columns out among threads. inputs: the bar or
+    DERIVED columns it reads, none where it reads the feature's source. params: names and defaults
+    of further keys, integers where the default is one. history: rows before the newest that it
+    reads. memory: floats that a column keeps between tiles. side_by_side: whether the kernel takes
+    several columns of one source together.
+    """
+
+    kernel: AddressedKernel
+    window: int | None
+    legacy: FirstRow
+    talib: FirstRow
+    cost: float
+    inputs: tuple[str, ...] = ()
+    params: tuple[tuple[str, float], ...] = ()
+    history: FirstRow = _NOTHING
+    memory: FirstRow = _NOTHING
+    side_by_side: bool = False
+
+    def lookback(self, convention: str, window: int, params: tuple[float, ...]) -> int:
+        return (self.legacy if convention == "legacy" else self.talib)(window, params)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        window = () if self.window is None else ("window",)
+        return ("name", "op", "source", *window, *(name for name, _ in self.params))
+
+
 def _macd(w: int, p: tuple[float, ...]) -> int:
     """Where the signal begins: line and histogram wait for it."""
     return int(max(p[0], p[1]) + p[2]) - 2
-
-
-_BAND = (("k", 2.0),)
-_MACD_KEYS = (("fast", 12), ("slow", 26), ("signal", 9))
 
 
 def _d_first(rows: int) -> FirstRow:
@@ -68,55 +79,74 @@ def _d_first(rows: int) -> FirstRow:
     return lambda w, p: w + rows + int(p[0]) - 1
 
 
-_HL = ("high", "low")
-_HLC = ("high", "low", "close")
-_HLCV = (*_HLC, "volume")
-_D_PERIOD = (("d_period", 3),)
+def _own(kernel: AddressedKernel, cost: float, *inputs: str, first: int = 0, **more: Any) -> Op:
+    """An op without a window."""
+    return Op(kernel, None, _row(first), _row(first), cost, inputs, **more)
 
+
+def _rolled(
+    kernel: AddressedKernel, window: int, cost: float, *inputs: str, legacy: int = 0, **more: Any
+) -> Op:
+    """An op of running sums over w rows: to leave a row behind, it reads it once more."""
+    return Op(kernel, window, _after(legacy), _after(-1), cost, inputs, history=_after(0), **more)
+
+
+_HL = ("high", "low")
+_HLC = (*_HL, "close")
+_HLCV = (*_HLC, "volume")
+_CV = ("close", "volume")
+_BAND = (("k", 2.0),)
+_MACD = (("fast", 12), ("slow", 26), ("signal", 9))
+_D_PERIOD = (("d_period", 3),)
+_BACK = _row(1)
 
 # fmt: off
 OPS = {
-    "IDENT": Op(nb.IDENT, None, _row(0), _row(0), 0.3),
-    "LOGRET": Op(nb.LOGRET, None, _row(1), _row(1), 5.0),
-    "MOMENTUM": Op(nb.MOMENTUM, 5, _after(0), _after(0), 0.3),
-    "SMA": Op(nb.SMA, 20, _after(-1), _after(-1), 1.5),
-    "EMA": Op(nb.EMA, 20, _row(0), _after(-1), 1.0, side_by_side=True),
-    "RSI": Op(nb.RSI, 14, _after(1), _after(0), 2.0, side_by_side=True),
-    "ZWIN": Op(nb.ZWIN, 20, _after(0), _after(-1), 3.0),
-    "SPREAD_BP": Op(nb.SPREAD_BP, None, _row(0), _row(0), 1.0, inputs=_HL),
-    "ROC": Op(nb.ROC, 10, _after(0), _after(0), 1.0),
-    "VOLATILITY": Op(nb.VOLATILITY, 20, _after(0), _after(-1), 2.5),
-    "BOLLINGER_MIDDLE": Op(nb.BOLLINGER_MIDDLE, 20, _after(0), _after(-1), 1.5, params=_BAND),
-    "BOLLINGER_UPPER": Op(nb.BOLLINGER_UPPER, 20, _after(0), _after(-1), 2.5, params=_BAND),
-    "BOLLINGER_LOWER": Op(nb.BOLLINGER_LOWER, 20, _after(0), _after(-1), 2.5, params=_BAND),
-    "MACD_LINE": Op(nb.MACD_LINE, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
-    "MACD_SIGNAL": Op(nb.MACD_SIGNAL, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
-    "MACD_HISTOGRAM": Op(nb.MACD_HISTOGRAM, None, _row(0), _macd, 2.0, params=_MACD_KEYS),
-    "PARKINSON": Op(nb.PARKINSON, 14, _after(-1), _after(-1), 2.5, inputs=("log_range_squared",)),
-    "GARMAN_KLASS": Op(nb.GARMAN_KLASS, 14, _after(-1), _after(-1), 2.5, inputs=("garman_klass",)),
-    "PRICE_IMPACT": Op(nb.PRICE_IMPACT, None, _row(1), _row(1), 2.0, inputs=("close", "volume")),
-    "ORDER_FLOW": Op(nb.ORDER_FLOW, None, _row(0), _row(0), 2.0, _HLCV),
-    "MARKET_DEPTH": Op(nb.MARKET_DEPTH, None, _row(0), _row(0), 8.0, ("high", "low", "volume")),
-    "BID_ASK_RATIO": Op(nb.BID_ASK_RATIO, None, _row(0), _row(0), 1.0, _HLC),
-    "OBV": Op(nb.OBV, None, _row(0), _row(0), 4.0, ("close", "volume")),
-    "VPT": Op(nb.VPT, None, _row(0), _row(0), 4.0, ("close", "volume")),
-    "AD_LINE": Op(nb.AD_LINE, None, _row(0), _row(0), 4.0, _HLCV),
-    "ATR": Op(nb.ATR, 14, _after(0), _after(0), 3.0, _HLC),
-    "ADX": Op(nb.ADX, 14, lambda w, p: 2 * w, lambda w, p: 2 * w - 1, 6.0, _HLC),
+    "IDENT": _own(bar.ident, 0.7),
+    "LOGRET": _own(bar.logret, 5.0, first=1),
+    "MOMENTUM": Op(bar.momentum, 5, _after(0), _after(0), 1.0, history=_after(0)),
+    "SMA": _rolled(rolled.sma, 20, 1.4, legacy=-1, side_by_side=True),
+    "EMA": Op(recursive.ema, 20, _row(0), _after(-1), 1.0, side_by_side=True),
+    "RSI": Op(recursive.rsi, 14, _after(1), _after(0), 1.2, side_by_side=True, history=_BACK),
+    "ZWIN": _rolled(rolled.zwin, 20, 2.5, side_by_side=True),
+    "SPREAD_BP": _own(bar.spread_bp, 1.1, *_HL),
+    "ROC": Op(bar.roc, 10, _after(0), _after(0), 1.7, history=_after(0)),
+    "VOLATILITY": _rolled(rolling.volatility, 20, 3.2),
+    "BOLLINGER_MIDDLE": _rolled(
+        rolled.sma, 20, 1.4, params=_BAND, side_by_side=True,
+    ),
+    "BOLLINGER_UPPER": _rolled(rolling.bollinger_upper, 20, 4.0, params=_BAND),
+    "BOLLINGER_LOWER": _rolled(rolling.bollinger_lower, 20, 4.0, params=_BAND),
+    "MACD_LINE": Op(macd.macd_line, None, _row(0), _macd, 2.0, params=_MACD),
+    "MACD_SIGNAL": Op(macd.macd_signal, None, _row(0), _macd, 2.0, params=_MACD),
+    "MACD_HISTOGRAM": Op(macd.macd_histogram, None, _row(0), _macd, 2.0, params=_MACD),
+    "PARKINSON": _rolled(rolling.parkinson, 14, 3.2, "log_range_squared", legacy=-1),
+    "GARMAN_KLASS": _rolled(rolling.garman_klass, 14, 3.9, "garman_klass", legacy=-1),
+    "PRICE_IMPACT": _own(bar.price_impact, 1.9, *_CV, first=1, history=_BACK),
+    "ORDER_FLOW": _own(bar.order_flow, 1.3, *_HLCV),
+    "MARKET_DEPTH": _own(bar.market_depth, 8.0, *_HL, "volume"),
+    "BID_ASK_RATIO": _own(bar.bid_ask_ratio, 1.4, *_HLC),
+    "OBV": _own(volume.obv, 2.7, *_CV, history=_BACK),
+    "VPT": _own(volume.vpt, 3.0, *_CV, history=_BACK),
+    "AD_LINE": _own(volume.ad_line, 2.2, *_HLCV),
+    "ATR": Op(ranges.atr, 14, _after(0), _after(0), 2.4, _HLC, history=_BACK),
+    "ADX": Op(
+        ranges.adx, 14, lambda w, p: 2 * w, lambda w, p: 2 * w - 1, 4.3, _HLC, history=_BACK,
+    ),
     "STOCHASTIC_K": Op(
-        nb.STOCHASTIC_K, 14, _after(0), _after(-1), 6.0, _HLC, _D_PERIOD,
+        extremes.stochastic_k, 14, _after(0), _after(-1), 3.9, _HLC, _D_PERIOD,
         memory=lambda w, p: 2 * (w + 2),
     ),
     "STOCHASTIC_D": Op(
-        nb.STOCHASTIC_D, 14, _d_first(0), _d_first(-1), 8.0, _HLC, _D_PERIOD,
+        extremes.stochastic_d, 14, _d_first(0), _d_first(-1), 8.5, _HLC, _D_PERIOD,
         memory=lambda w, p: 2 * (w + 2) + int(p[0]) + 1,
     ),
     "WILLIAMS_R": Op(
-        nb.WILLIAMS_R, 14, _after(0), _after(-1), 6.0, _HLC,
+        extremes.williams_r, 14, _after(0), _after(-1), 5.9, _HLC,
         memory=lambda w, p: 2 * (w + 2),
     ),
-    "MFI": Op(nb.MFI, 14, _after(0), _after(0), 7.0, _HLCV, memory=lambda w, p: 2 * (w + 1)),
-    "CCI": Op(nb.CCI, 20, _after(0), _after(-1), 12.0, _HLC, memory=lambda w, p: w + nb.TILE),
+    "MFI": Op(typical.mfi, 14, _after(0), _after(0), 7.4, _HLCV, memory=lambda w, p: 2 * (w + 1)),
+    "CCI": Op(typical.cci, 20, _after(0), _after(-1), 9.2, _HLC, memory=lambda w, p: w + TILE),
 }
 # fmt: on
 
@@ -124,8 +154,8 @@ COLUMNS = ("open", "high", "low", "close", "volume")
 COMPOSITES = ("hlc", "hl", "ohlc", "ohlcv", "hlcv", "close_volume")
 SOURCES = (*COLUMNS, "logret", *COMPOSITES)
 
-# What the kernel reads besides bar columns, and the bar columns it is made of before the pass: the
-# logs are taken once for every window over them.
+# What ops read besides bar columns, and the bar columns it is made of as they are loaded: the logs
+# are taken once for every window over them.
 DERIVED = {
     "logret": ("close",),
     "log_range_squared": ("high", "low"),

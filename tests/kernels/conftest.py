@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfa_kernels import Feature
+
 Bars = dict[str, Any]
 
 
@@ -34,16 +36,45 @@ def walk_bars() -> Callable[..., Bars]:
 
 
 @pytest.fixture(scope="session")
+def legacy_bound() -> Callable[[Feature], float]:
+    """How far a column may be from a legacy one, over the column's largest magnitude.
+
+    1.5 times the largest deviation of exact arithmetic from a legacy builder's own output on real
+    minute bars.
+    """
+    largest = {
+        "VOLATILITY": 4.3e-3,
+        "ZWIN": 1.0e-2,
+        "BOLLINGER_UPPER": 7.9e-4,
+        "BOLLINGER_LOWER": 7.9e-4,
+        "CCI": 1.4e-4,
+        "RSI logret": 5.4e-4,
+    }
+
+    def bound(feature: Feature) -> float:
+        of_source = largest.get(f"{feature.op} {feature.source}", 2e-4)
+        return 1.5 * largest.get(feature.op, of_source)
+
+    return bound
+
+
+@pytest.fixture(scope="session")
 def run_script() -> Callable[..., str]:
     """Run Python source in a fresh process; return its stdout, fail on a non-zero exit."""
 
-    def run(source: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> str:
+    def run(
+        source: str,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+        stdin: str | None = None,
+    ) -> str:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(source)],
             env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
+            input=stdin,
         )
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -33,8 +33,8 @@ def test_a_changed_callee_is_compiled_anew(tmp_path: Path) -> None:
     source = Path(tfa_kernels.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
     assert run(tmp_path) == "[2. 4.]\n"
-    callee = package / "_rolling_nb.py"
+    callee = package / "_sources_nb.py"
     text = callee.read_text()
-    assert text.count("out[r] = mean[r]") == 1
-    callee.write_text(text.replace("out[r] = mean[r]", "out[r] = mean[r] + 10"))
+    assert text.count("out[r] = column[r]") == 1
+    callee.write_text(text.replace("out[r] = column[r]", "out[r] = column[r] + 10"))
     assert run(tmp_path) == "[12. 14.]\n"
