@@ -1,8 +1,5 @@
 # mypy: ignore-errors
-"""Which window comes at which position of an epoch, and where it ends: loops, no validation.
-
-The permutation's arithmetic is int64 and never negative, so that numpy and torch give its bits.
-"""
+"""Which window comes at which position of an epoch, and where it ends: loops, no validation."""
 
 import numpy as np
 

@@ -24,18 +24,15 @@ def _look_ahead(flat, ahead, size):
 
 
 @inline_kernel
-def _copy(out, to, flat, at, ahead, size, stream):
-    # Streaming writes past the caches, whole lines at a time, so it starts where out is aligned.
-    done = min((LINE - (out.ctypes.data + to) % LINE) % LINE, size) if stream else 0
+def _stream(out, to, flat, at, ahead, size):
+    # Whole lines go past the caches, from where out is aligned to one.
+    done = min((LINE - (out.ctypes.data + to) % LINE) % LINE, size)
     copy_bytes(out, to, flat, at, done)
     _look_ahead(flat, ahead, done)
     while done + _STEP <= size:
         _look_ahead(flat, ahead + done, _STEP)
-        if stream:
-            for line in range(done, done + _STEP, LINE):
-                stream_line(out, to + line, flat, at + line)
-        else:
-            copy_bytes(out, to + done, flat, at + done, _STEP)
+        for line in range(done, done + _STEP, LINE):
+            stream_line(out, to + line, flat, at + line)
         done += _STEP
     _look_ahead(flat, ahead + done, size - done)
     copy_bytes(out, to + done, flat, at + done, size - done)
@@ -54,7 +51,13 @@ def gather(flat, starts, row_bytes, window_bytes, group, stream, out):
         first = np.int64(b) * group
         for i in range(first, min(first + group, count)):
             ahead = starts[min(i + 1, count - 1)] * row_bytes
-            _copy(out, i * window_bytes, flat, starts[i] * row_bytes, ahead, window_bytes, stream)
+            at, to = starts[i] * row_bytes, i * window_bytes
+            if stream:
+                _stream(out, to, flat, at, ahead, window_bytes)
+            else:
+                # In one piece: some processors copy a long piece without reading what it replaces.
+                _look_ahead(flat, ahead, window_bytes)
+                copy_bytes(out, to, flat, at, window_bytes)
         if stream:
             finish_streaming()
 

@@ -12,7 +12,7 @@ from tfa_kernels._convert_nb import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LANES, 
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._windows_nb import first_outside, gather
 
-__all__ = ["WindowGather", "convert_windows", "gather_windows"]
+__all__ = ["WindowGather", "gather_windows"]
 
 _KINDS = {
     np.dtype(np.float32): FLOAT32,
@@ -50,55 +50,32 @@ def gather_windows(
     ValueError : a wrong shape, dtype, layout or bound. Nothing is written to ``out`` then.
     """
     kernel = WindowGather(X, window, num_threads=num_threads)
-    return _run(kernel, X, starts, out, X.dtype)
+    first = kernel.checked(starts)
+    shape = (first.size, int(window), X.shape[1])
+    if out is None:
+        out = np.empty(shape, X.dtype)
+    else:
+        check_out(out, shape, X.dtype, {"X": X})
+    kernel.fill(first, out.reshape(-1).view(np.uint8))
+    return out
 
 
-def convert_windows(
-    X: npt.NDArray[Any],
-    starts: npt.ArrayLike,
-    window: int,
-    out: npt.NDArray[Any],
-    *,
-    shift: npt.ArrayLike | None = None,
-    factor: npt.ArrayLike | None = None,
-    num_threads: int | None = None,
-) -> npt.NDArray[Any]:
-    """Gather windows as `gather_windows` does and convert each value to the dtype of ``out``.
+class WindowGather:
+    """`gather_windows` of one table, whose checks are done once, with a conversion on the way.
 
-    In one pass: ``out[b] = (X[starts[b] : starts[b] + window] - shift) * factor``. The arithmetic
-    is float32, rounded to nearest even on the way in and out, as torch rounds.
+    ``dtype`` or ``shift`` make it convert: a window then holds ``(rows - shift) * factor``. The
+    arithmetic is float32, rounded to nearest even on the way in and out, as torch rounds.
 
     Parameters
     ----------
-    X, out : float32, float64, float16, or uint16, which stands for the bits of bfloat16 and of
-        nothing else; otherwise as for `gather_windows`.
+    X, window, num_threads : as for `gather_windows`; to convert, X is float32, float64, float16
+        or uint16, which stands for the bits of bfloat16 and of nothing else.
+    dtype : of the windows, one of the same four; X's by default.
     shift, factor : [F] finite float32 each, both or neither.
 
     Raises
     ------
-    TypeError : an argument of the wrong type.
-    ValueError : a wrong shape, dtype, layout or bound. Nothing is written to ``out`` then.
-    """
-    dtype = getattr(out, "dtype", None)
-    if dtype is None:
-        raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
-    kernel = WindowGather(
-        X, window, dtype=dtype, shift=shift, factor=factor, num_threads=num_threads
-    )
-    return _run(kernel, X, starts, out, dtype)
-
-
-class WindowGather:
-    """`gather_windows` and `convert_windows` of one table, whose checks are done once.
-
-    Parameters
-    ----------
-    X, window, shift, factor, num_threads : as there.
-    dtype : of the windows, X's by default; another one, or ``shift``, makes it convert.
-
-    Raises
-    ------
-    TypeError, ValueError : as there.
+    TypeError, ValueError : an argument of the wrong type, shape, dtype, layout or bound.
     """
 
     def __init__(
@@ -192,23 +169,6 @@ class WindowGather:
                 self._flat, first, self._columns * self._item, self._values * self._item,
                 group, stream, out, num_threads=self._threads,
             )  # fmt: skip
-
-
-def _run(
-    kernel: WindowGather,
-    X: npt.NDArray[Any],
-    starts: npt.ArrayLike,
-    out: npt.NDArray[Any] | None,
-    dtype: np.dtype[Any],
-) -> npt.NDArray[Any]:
-    first = kernel.checked(starts)
-    shape = (first.size, X.shape[0] - kernel._last, X.shape[1])
-    if out is None:
-        out = np.empty(shape, dtype)
-    else:
-        check_out(out, shape, dtype, {"X": X})
-    kernel.fill(first, out.reshape(-1).view(np.uint8))
-    return out
 
 
 def _checked_table(X: object, window: object) -> int:

@@ -9,7 +9,6 @@ import torch
 from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader import WindowLoader
-from tfa_perf.data.permutation import ShuffledOrder
 from tfa_perf.data.sent_windows import PinnedRing, SentWindows
 from tfa_perf.data.table import Table, WindowForm
 
@@ -206,14 +205,6 @@ def test_pinned_batches_of_the_cpu():
         kept.append((x.to("cuda", non_blocking=True), labels.to("cuda", non_blocking=True)))
         del x, labels
     assert all(same(got, wanted) for got, wanted in zip(kept, plain, strict=True))
-
-
-@cuda
-@pytest.mark.parametrize("count", [1, 2, 1000, 299_953])
-def test_order_computed_on_the_gpu(count):
-    order = ShuffledOrder(count, seed=3, epoch=7)
-    positions = torch.arange(count, device="cuda")
-    assert np.array_equal(order.windows_at(positions).cpu().numpy(), order.windows(0, count))
 
 
 @cuda

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -84,6 +83,7 @@ class HostWindows:
             num_threads=num_threads,
         )
         self._dtype, self._pinned = array_dtype(form.dtype), pinned
+        self._window_bytes = form.window * table.columns * self._dtype.itemsize
         self._pool = BufferPool()
 
     def batches(
@@ -91,12 +91,12 @@ class HostWindows:
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches of ``sizes`` windows each, which end at rows ``ends``, one after the other."""
         # One look-up for all of them: what is done once a batch runs with cold caches.
-        labels = self.labels(ends)
+        labels = self.labels(ends).split(list(sizes))
         done = 0
-        for size in sizes:
-            stop = done + size
-            yield self.batch(ends[done:stop], labels[done:stop])
-            done = stop
+        for size, some in zip(sizes, labels, strict=True):
+            # No name for the batch: this frame would keep its buffer in use.
+            yield self.batch(ends[done : done + size], some)
+            done += size
 
     def batch(self, ends: NDArray[np.int64], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """x [b, T, F], y [b, 1] and what else the form asks for, of windows ending at ``ends``."""
@@ -105,10 +105,10 @@ class HostWindows:
             x = torch.empty(shape, dtype=self._form.dtype, pin_memory=True)
             self.fill(ends, x.view(-1).view(torch.uint8).numpy())
         else:
-            size = math.prod(shape) * self._dtype.itemsize
-            out = self._pool.take(size)[:size]
-            self.fill(ends, out)
-            x = as_tensor(out.view(self._dtype).reshape(shape), self._form.dtype)
+            size = len(ends) * self._window_bytes
+            buffer = self._pool.take(size)
+            self.fill(ends, buffer if len(buffer) == size else buffer[:size])
+            x = as_tensor(np.ndarray(shape, self._dtype, buffer), self._form.dtype)
         parts = [x, self._own(labels)]
         if self._form.unmasked is not None:
             mask = self.mask(ends)
@@ -125,7 +125,8 @@ class HostWindows:
 
     def labels(self, ends: NDArray[np.int64]) -> torch.Tensor:
         """y [b, 1]."""
-        return torch.from_numpy(self._y[ends + self._form.horizon]).unsqueeze(1)
+        # Rows that a plan gave are in range: "clip" is the mode that does not check it again.
+        return torch.from_numpy(self._y.take(ends + self._form.horizon, mode="clip")[:, None])
 
     def mask(self, ends: NDArray[np.int64]) -> torch.Tensor:
         """bool [b, T], rows without a NaN."""

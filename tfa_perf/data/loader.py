@@ -16,16 +16,16 @@ from tfa_kernels._jit import resolve_threads
 from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader_stats import Meter
-from tfa_perf.data.permutation import (
+from tfa_perf.data.order import (
     BlockOrder,
     GivenOrder,
     Order,
     SequentialOrder,
+    Shares,
     ShuffledOrder,
 )
 from tfa_perf.data.prefetch import Prefetch
 from tfa_perf.data.sent_windows import SentWindows
-from tfa_perf.data.shares import Shares
 from tfa_perf.data.sources import choose_source
 from tfa_perf.data.table import float_dtype
 from tfa_perf.data.window_set import NanPolicy, checked_int, window_set
@@ -35,8 +35,6 @@ __all__ = ["Batch", "WindowBatches", "WindowLoader"]
 Batch = tuple[torch.Tensor, ...]
 _Item = tuple[Any, int]
 
-# Batches whose row numbers go to a device that holds the table in one copy.
-_SENT_TOGETHER = 16
 # Rows that a shuffle in blocks reads from at a time: large enough for the disk, small beside RAM.
 _BLOCK_BYTES, _BLOCKS = 1 << 20, 64
 # Batches whose rows are worked out in one go.
@@ -48,9 +46,7 @@ class WindowBatches(Iterator[Batch]):
 
     def __init__(self, loader: WindowLoader, items: Generator[_Item, None, None], depth: int):
         self._loader = loader
-        self._items: Generator[_Item, None, None] | Prefetch[_Item] = items
-        if depth:
-            self._items = Prefetch(items, depth, "tfa-perf-loader")
+        self._items = Prefetch(items, depth, "tfa-perf-loader")
 
     def __next__(self) -> Batch:
         start = time.perf_counter()
@@ -164,16 +160,22 @@ class WindowLoader:
         self._shares = Shares.of(self.batch_size, drop_last, rank, world_size)
         self._epoch = self._position = self._resume_at = 0
         self._passes: weakref.WeakSet[WindowBatches] = weakref.WeakSet()
+        x_dtype = found.table.dtype if dtype is None else float_dtype(dtype)
         self._source, self.mode = choose_source(
             found,
             torch.device(device),
-            found.table.dtype if dtype is None else float_dtype(dtype),
+            x_dtype,
             in_order=not shuffle and sampler is None,
             return_index=bool(return_index),
             pin_memory=pin_memory,
             num_threads=resolve_threads(num_threads),
         )
-        self._meter = Meter(self.mode, self._source.device)
+        self._meter = Meter(
+            self.mode,
+            self._source.device,
+            found.plan.window * found.table.columns * x_dtype.itemsize,
+            getattr(self._source, "events", ()),
+        )
 
     @property
     def windows(self) -> int:
@@ -273,9 +275,9 @@ class WindowLoader:
             windows = [order.windows(first, end) for first, end in _merged(some)]
             ends = self._plan.index.last_rows(np.concatenate(windows))
             batches = self._source.batches(ends, [end - first for first, end, _ in some])
-            for _, _, position in some:
+            for first, end, position in some:
                 # No name for the batch: this frame would keep its buffer in use.
-                yield self._meter.timed(batches), position
+                yield self._meter.timed(batches, end - first), position
 
 
 def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:

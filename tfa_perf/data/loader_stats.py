@@ -3,69 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
-from tfa_perf.data.sent_windows import Sent
+from tfa_perf.data.device_windows import Timed
 
 __all__ = ["Meter", "copy_speed"]
 
+T = TypeVar("T")
+
 _REPEATS = 7
-# Every so many batches of a table on a device are timed by events.
-_EVENT_EVERY, _KEPT_EVENTS = 16, 64
 
 
 class Meter:
-    """Counts and seconds of the batches that a loader makes, and of waiting for them."""
+    """Counts and seconds of the batches that a loader makes, and of waiting for them.
 
-    def __init__(self, mode: str, device: torch.device) -> None:
-        self._mode, self._device = mode, device
-        self._batches = self._windows = self._bytes = self._largest = 0
+    ``events`` hold pairs of CUDA events around the making of so many windows, where a device does
+    that work by itself.
+    """
+
+    def __init__(
+        self, mode: str, device: torch.device, window_bytes: int, events: Sequence[Timed] = ()
+    ) -> None:
+        self._mode, self._device, self._window_bytes = mode, device, window_bytes
+        self._events = events
+        self._batches = self._windows = self._largest = 0
         self._seconds = 0.0
-        self._timed_by_device = mode == "device-resident" and device.type == "cuda"
-        self._events: deque[tuple[torch.cuda.Event, torch.cuda.Event, int]] = deque(
-            maxlen=_KEPT_EVENTS
-        )
         self.waited = 0.0
 
-    def timed(self, batches: Iterator[Any]) -> Any:
-        """The next of ``batches``, counted and timed."""
-        by_device = self._timed_by_device and self._batches % _EVENT_EVERY == 1
-        if by_device:
-            started = torch.cuda.Event(enable_timing=True)
-            started.record(torch.cuda.current_stream(self._device))
+    def timed(self, batches: Iterator[T], windows: int) -> T:
+        """The next of ``batches``, which holds so many windows, counted and timed."""
         start = time.perf_counter()
         batch = next(batches)
         self._seconds += time.perf_counter() - start
-        x = batch.tensors[0] if isinstance(batch, Sent) else batch[0]
-        if by_device:
-            ended = torch.cuda.Event(enable_timing=True)
-            ended.record(torch.cuda.current_stream(self._device))
-            self._events.append((started, ended, x.nbytes))
         self._batches += 1
-        self._windows += len(x)
-        self._bytes += x.nbytes
-        self._largest = max(self._largest, x.nbytes)
+        self._windows += windows
+        self._largest = max(self._largest, windows)
         return batch
 
     def summary(self) -> dict[str, Any]:
         """The dictionary that `WindowLoader.stats` describes."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        speed = self._bytes / self._seconds if self._seconds else 0.0
+        size = self._windows * self._window_bytes
+        speed = size / self._seconds if self._seconds else 0.0
         if self._events:
             milliseconds = sum(start.elapsed_time(end) for start, end, _ in self._events)
-            speed = sum(size for *_, size in self._events) / milliseconds * 1e3
+            windows = sum(count for *_, count in self._events)
+            speed = windows * self._window_bytes / milliseconds * 1e3
         sent = self._mode in ("streamed rows", "pinned windows")
-        memcpy = copy_speed(max(self._largest, 1), self._device, from_host=sent)
+        memcpy = copy_speed(
+            max(self._largest * self._window_bytes, 1), self._device, from_host=sent
+        )
         return {
             "mode": self._mode,
             "batches": self._batches,
             "windows": self._windows,
-            "bytes": self._bytes,
+            "bytes": size,
             "seconds": self._seconds,
             "wait_seconds": self.waited,
             "bytes_per_second": speed,

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -35,24 +35,21 @@ class _Channel:
 class Prefetch(Generic[T]):
     """Iterator over ``items`` that a daemon thread makes, up to ``depth`` ahead.
 
-    What the generator raises is raised here, with the frames of the thread in its traceback. The
-    thread ends with the items, with `close`, when nobody holds this object any more, and before
-    the interpreter exits. Only one of the two ever runs the generator: the thread while it owes
-    items, the consumer when it owes none. Not for several consumers at once.
+    The thread starts once the consumer has been busy between two items, twice in a row; before
+    that, and whenever the thread owes nothing, the consumer makes its items itself. So only one
+    of the two ever runs the generator. What it raises is raised here, with the frames of the
+    thread in its traceback. The thread ends with the items, with `close`, when nobody holds this
+    object any more, and before the interpreter exits. Not for several consumers at once.
     """
 
     def __init__(self, items: Generator[T, None, None], depth: int, name: str) -> None:
-        self._items, self._depth, self._pid = items, depth, os.getpid()
-        self._channel = _Channel()
-        thread = threading.Thread(
-            target=_produce, args=(items, self._channel), name=name, daemon=True
-        )
-        # It also runs at exit, before daemon threads are cut off wherever they are.
-        self._stop = weakref.finalize(self, _stop, self._channel, thread, self._pid)
+        self._items, self._depth, self._name = items, depth, name
+        self._pid = os.getpid()
+        self._channel: _Channel | None = None
+        self._stop: Callable[[], bool | None] | None = None
         self._owed = 0
-        self._returned = time.perf_counter()
-        self._ask()
-        thread.start()
+        self._closed = False
+        self._returned, self._away = time.perf_counter(), 0.0
 
     def __iter__(self) -> Prefetch[T]:
         return self
@@ -60,7 +57,7 @@ class Prefetch(Generic[T]):
     def __next__(self) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError("a pass that began before a fork goes on in the parent alone")
-        if self._channel.stopped:
+        if self._closed:
             raise StopIteration
         away = time.perf_counter() - self._returned
         try:
@@ -68,23 +65,35 @@ class Prefetch(Generic[T]):
         except BaseException:
             self.close()
             raise
-        if away > _HANDOVER_SECONDS:
+        # Twice, because a single pause may be the system's.
+        if self._depth and min(away, self._away) > _HANDOVER_SECONDS:
             self._ask()
+        self._away = away
         self._returned = time.perf_counter()
         return item
 
     def close(self) -> None:
         """Stop the thread and wait for it; what it has made is dropped."""
-        self._stop()
-        if self._pid == os.getpid():
+        self._closed = True
+        ended = self._stop is None or self._stop()
+        if ended and self._pid == os.getpid():
             self._items.close()
 
     def _ask(self) -> None:
+        if self._channel is None:
+            self._channel = _Channel()
+            thread = threading.Thread(
+                target=_produce, args=(self._items, self._channel), name=self._name, daemon=True
+            )
+            # It also runs at exit, before daemon threads are cut off wherever they are.
+            self._stop = weakref.finalize(self, _stop, self._channel, thread, self._pid)
+            thread.start()
         for _ in range(self._depth - self._owed):
             self._channel.wanted.put(None)
         self._owed = self._depth
 
     def _take(self) -> T:
+        assert self._channel is not None
         item, error = self._channel.made.get()
         self._owed -= 1
         if error is None:
@@ -109,14 +118,17 @@ def _produce(items: Generator[Any, None, None], channel: _Channel) -> None:
             return
 
 
-def _stop(channel: _Channel, thread: threading.Thread, pid: int) -> None:
+def _stop(channel: _Channel, thread: threading.Thread, pid: int) -> bool:
+    """Whether the thread has ended."""
     if os.getpid() != pid:
         # In a forked child: the thread is the parent's.
-        return
+        return False
     channel.stopped = True
     channel.wanted.put(None)
     # A collection inside the thread itself may finalize the consumer.
-    if thread is not threading.current_thread() and thread.ident is not None:
-        thread.join(_JOIN_SECONDS)
+    if thread is threading.current_thread():
+        return False
+    thread.join(_JOIN_SECONDS)
     while not channel.made.empty():
         channel.made.get()
+    return not thread.is_alive()

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tfa_perf.data.device_gather import DeviceGather
-from tfa_perf.data.device_windows import to_device
+from tfa_perf.data.device_windows import DeviceGather, to_device
 from tfa_perf.data.host_windows import HostWindows, zero_nans
 from tfa_perf.data.table import Table, WindowForm
 

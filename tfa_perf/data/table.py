@@ -120,7 +120,8 @@ def array_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 def as_tensor(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
     """A tensor over the memory of ``array``, whose values are ``dtype``."""
-    return torch.from_numpy(array).view(dtype)
+    tensor = torch.from_numpy(array)
+    return tensor.view(dtype) if dtype is torch.bfloat16 else tensor
 
 
 def row_blocks(table: Table, low: int = 0, high: int | None = None) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""The order in which an epoch visits its windows: any stretch of it from positions alone."""
+"""The order in which an epoch visits its windows, any stretch of it from positions alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tfa_kernels.order import permuted_range, sides
+from tfa_kernels.order import permuted_range
+from tfa_perf.data.window_set import checked_int
 
-__all__ = ["BlockOrder", "GivenOrder", "Order", "SequentialOrder", "ShuffledOrder", "permute"]
+__all__ = ["BlockOrder", "GivenOrder", "Order", "SequentialOrder", "Shares", "ShuffledOrder"]
 
 _KEYS = 8
 _WORD = 0xFFFFFFFF
@@ -32,34 +33,6 @@ def _round_keys(*parts: int) -> NDArray[np.uint32]:
         state = z ^ (z >> 31)
         keys.append(state & _WORD)
     return np.array(keys[-_KEYS:], np.uint32)
-
-
-def permute(positions: torch.Tensor, count: int, keys: NDArray[np.uint32]) -> torch.Tensor:
-    """Images of int64 ``positions`` (each 0..count-1), on their device.
-
-    The bits of `tfa_kernels.order.permuted_range`. On a GPU it waits for the device, once for
-    each time that some image has to be permuted again.
-    """
-    left_side, right_side = sides(count)
-
-    def mixed(value: torch.Tensor, key: int, side: int) -> torch.Tensor:
-        h = value ^ key
-        h = ((h ^ (h >> 16)) * 0x21F0AAAD) & _WORD
-        h = ((h ^ (h >> 15)) * 0x735A2D97) & _WORD
-        return ((h ^ (h >> 15)) * side) >> 32
-
-    def network(x: torch.Tensor) -> torch.Tensor:
-        left = x // right_side
-        right = x - left * right_side
-        for left_key, right_key in keys.reshape(-1, 2).tolist():
-            left = (left + mixed(right, left_key, left_side)) % left_side
-            right = (right + mixed(left, right_key, right_side)) % right_side
-        return left * right_side + right
-
-    images = network(positions)
-    while bool((outside := images >= count).any()):
-        images = torch.where(outside, network(images), images)
-    return images
 
 
 class Order(Protocol):
@@ -105,10 +78,6 @@ class ShuffledOrder:
 
     def windows(self, start: int, stop: int) -> NDArray[np.int64]:
         return permuted_range(start, stop, self.count, _round_keys(self.seed, self.epoch))
-
-    def windows_at(self, positions: torch.Tensor) -> torch.Tensor:
-        """Windows at int64 ``positions``, computed on their device."""
-        return permute(positions, self.count, _round_keys(self.seed, self.epoch))
 
 
 @dataclass(frozen=True)
@@ -161,3 +130,58 @@ class BlockOrder:
         blocks, offsets = np.divmod(slots, self.block)
         windows = self.block_starts(g)[blocks] + offsets + self.rotation
         return np.where(windows >= self.count, windows - self.count, windows)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Each step takes the next ``batch_size * world_size`` positions, one share a rank in order.
+
+    A last step with fewer positions is cut into shares that differ by at most one. So where a run
+    is in an epoch is one number, which does not depend on the world size.
+    """
+
+    batch_size: int
+    drop_last: bool
+    rank: int
+    world_size: int
+
+    @staticmethod
+    def of(batch_size: int, drop_last: bool, rank: int | None, world_size: int | None) -> Shares:
+        """Check the arguments; both of torch.distributed's where neither is given."""
+        if (rank is None) != (world_size is None):
+            raise ValueError("rank, world_size: give both or neither")
+        if rank is None or world_size is None:
+            distributed = torch.distributed
+            started = distributed.is_available() and distributed.is_initialized()
+            rank = distributed.get_rank() if started else 0
+            world_size = distributed.get_world_size() if started else 1
+        world_size = checked_int("world_size", world_size, 1)
+        rank = checked_int("rank", rank, 0, world_size - 1)
+        return Shares(batch_size, bool(drop_last), rank, world_size)
+
+    def from_position(self, position: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Steps of this rank: first position, end, and where the step ends over all ranks."""
+        whole = self.batch_size * self.world_size
+        while position < count:
+            step = min(whole, count - position)
+            if step < whole and self.drop_last:
+                return
+            first = position + step * self.rank // self.world_size
+            end = position + step * (self.rank + 1) // self.world_size
+            position += step
+            if end > first:
+                yield first, end, position
+
+    def steps(self, count: int) -> int:
+        """Steps of this rank in a whole epoch of ``count`` positions."""
+        whole = self.batch_size * self.world_size
+        return count // whole + (self._rest(count) > 0)
+
+    def windows(self, count: int) -> int:
+        """Positions of this rank in a whole epoch."""
+        whole = self.batch_size * self.world_size
+        return count // whole * self.batch_size + self._rest(count)
+
+    def _rest(self, count: int) -> int:
+        rest = 0 if self.drop_last else count % (self.batch_size * self.world_size)
+        return rest * (self.rank + 1) // self.world_size - rest * self.rank // self.world_size
