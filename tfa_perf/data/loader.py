@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Sampler
 
 from tfa_kernels._jit import resolve_threads
+from tfa_perf.data.block_pages import BlockPages
 from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader_stats import Meter
@@ -271,13 +272,18 @@ class WindowLoader:
 
     def _produce(self, order: Order, start: int) -> Generator[_Item, None, None]:
         steps = self._shares.from_position(start, order.count)
+        pages = BlockPages.of(self._table, self._plan, order)
         while some := list(islice(steps, _STEPS_TOGETHER)):
+            if pages is not None:
+                pages.reach(some[0][0])
             windows = [order.windows(first, end) for first, end in _merged(some)]
             ends = self._plan.index.last_rows(np.concatenate(windows))
             batches = self._source.batches(ends, [end - first for first, end, _ in some])
             for first, end, position in some:
                 # No name for the batch: this frame would keep its buffer in use.
                 yield self._meter.timed(batches, end - first), position
+        if pages is not None:
+            pages.reach(None)
 
 
 def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:

@@ -118,6 +118,20 @@ class BlockOrder:
             starts = np.append(starts, whole * self.block)
         return starts
 
+    def group_of(self, position: int) -> int:
+        return position // (self.block * self.group)
+
+    def blocks(self, g: int) -> Iterator[tuple[int, int]]:
+        """First and end of the runs of windows that group ``g`` holds."""
+        for start in self.block_starts(g).tolist():
+            first = start + self.rotation
+            end = min(start + self.block, self.count) + self.rotation
+            if first < self.count < end:
+                yield first, self.count
+                first = self.count
+            wrap = self.count if first >= self.count else 0
+            yield first - wrap, end - wrap
+
     @property
     def rotation(self) -> int:
         """Windows by which the cuts between blocks are moved, round the end."""

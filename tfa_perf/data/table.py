@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tfa_perf.data.mapped import reopened
 from tfa_perf.data.store import FeatureStore
 
 __all__ = [
@@ -53,6 +54,20 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Maps of files travel to another process as the names of the files."""
+        state = dict(self.__dict__)
+        for name in ("X", "y"):
+            again = reopened(state[name]) if isinstance(state[name], np.ndarray) else None
+            state[name] = (again is not None, state[name] if again is None else again)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in ("X", "y"):
+            mapped, given = state[name]
+            state[name] = np.memmap(*given).view(np.ndarray) if mapped else given
+        self.__dict__.update(state)
 
     @property
     def columns(self) -> int:
