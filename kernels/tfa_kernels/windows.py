@@ -22,6 +22,8 @@ _KINDS = {
 }
 # Windows that a thread takes at a time: fewer where a batch has few.
 _GROUP, _GROUPS = 64, 16
+# More than a core's own cache keeps until somebody reads it: written past the caches.
+_STREAM_BYTES = 1 << 20
 
 
 def gather_windows(
@@ -132,16 +134,10 @@ class WindowGather:
             )
         return copy
 
-    def fill(
-        self, starts: npt.ArrayLike, out: npt.NDArray[np.uint8], *, stream: bool = False
-    ) -> None:
+    def fill(self, starts: npt.ArrayLike, out: npt.NDArray[np.uint8]) -> None:
         """Write the windows that start at rows ``starts`` [B] into the bytes ``out``.
 
-        Parameters
-        ----------
-        out : uint8, 1-D, contiguous, as many bytes as the windows have, apart from X.
-        stream : write past the caches. Faster where ``out`` is not in them, as when several large
-            buffers are filled in turn; slower where one buffer is filled again and again.
+        ``out`` is uint8, 1-D, contiguous, as many bytes as the windows have, apart from X.
 
         Raises
         ------
@@ -157,6 +153,7 @@ class WindowGather:
         if not size:
             return
         group = max(1, min(_GROUP, first.size // _GROUPS))
+        stream = size >= _STREAM_BYTES
         if self._converts:
             kind, out_kind = self._kinds
             gather_converted(

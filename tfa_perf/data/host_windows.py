@@ -17,8 +17,6 @@ from tfa_perf.data.table import Table, WindowForm, array_dtype, as_tensor
 __all__ = ["BufferPool", "HostWindows"]
 
 _POOLED_BUFFERS = 8
-# A batch larger than a core's own cache would leave it before anyone reads it.
-_STREAM_BYTES = 1 << 20
 _probe = [np.empty(0)]
 _REFERENCES_WHEN_FREE = sys.getrefcount(_probe[0])
 
@@ -121,7 +119,7 @@ class HostWindows:
 
     def fill(self, ends: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Gather the windows into the bytes ``out`` of a batch of the form's dtype."""
-        self._gather.fill(ends - (self._form.window - 1), out, stream=out.size >= _STREAM_BYTES)
+        self._gather.fill(ends - (self._form.window - 1), out)
 
     def labels(self, ends: NDArray[np.int64]) -> torch.Tensor:
         """y [b, 1]."""

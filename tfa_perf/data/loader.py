@@ -275,7 +275,7 @@ class WindowLoader:
         pages = BlockPages.of(self._table, self._plan, order)
         while some := list(islice(steps, _STEPS_TOGETHER)):
             if pages is not None:
-                pages.reach(some[0][0])
+                pages.reach(some[0][0], some[-1][1])
             windows = [order.windows(first, end) for first, end in _merged(some)]
             ends = self._plan.index.last_rows(np.concatenate(windows))
             batches = self._source.batches(ends, [end - first for first, end, _ in some])
@@ -283,7 +283,7 @@ class WindowLoader:
                 # No name for the batch: this frame would keep its buffer in use.
                 yield self._meter.timed(batches, end - first), position
         if pages is not None:
-            pages.reach(None)
+            pages.reach(0, 0)
 
 
 def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:

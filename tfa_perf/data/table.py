@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tfa_perf.data.mapped import reopened
+from tfa_perf.data.mapped import MappedRows, reopened
 from tfa_perf.data.store import FeatureStore
 
 __all__ = [
@@ -148,8 +148,12 @@ def row_blocks(table: Table, low: int = 0, high: int | None = None) -> Iterator[
 
 
 def nan_rows(table: Table, low: int, high: int) -> NDArray[np.bool_] | None:
-    """bool [N], rows of low..high-1 that hold a NaN; None where there is none. One pass."""
+    """bool [N], rows of low..high-1 that hold a NaN; None where there is none.
+
+    One pass, of which no pages of a memory-mapped table are left in this process.
+    """
     rows = np.zeros(len(table), np.bool_)
+    pages = MappedRows.of(table.X)
     for block in row_blocks(table, low, high):
         values = table.X[block]
         if isinstance(values, torch.Tensor):
@@ -160,6 +164,8 @@ def nan_rows(table: Table, low: int, high: int) -> NDArray[np.bool_] | None:
         nan = (values & 0x7FFF) > 0x7F80 if bfloat16 else np.isnan(values)
         if nan.any():
             rows[block] = nan.any(axis=1)
+        if pages is not None:
+            pages.release(block.start, block.stop)
     return rows if rows.any() else None
 
 
