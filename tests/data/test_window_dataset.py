@@ -83,13 +83,18 @@ def test_other_collations_and_wrappers_see_samples(mapped):
 
 def test_a_batch_is_gathered_once(mapped, monkeypatch):
     data = WindowDataset(mapped, labels(), **FORM)
-    counts = []
+    gathered = []
+
+    def batch(indices):
+        gathered.append(gather(indices))
+        return gathered[-1]
+
     gather = data._batch
-    monkeypatch.setattr(
-        data, "_batch", lambda indices: counts.append(len(indices)) or gather(indices)
-    )
+    monkeypatch.setattr(data, "_batch", batch)
     x, _ = next(iter(DataLoader(data, 100)))
-    assert counts == [100] and x.shape == (100, 6, 4)
+    assert len(gathered) == 1 and x.shape == (100, 6, 4)
+    # Not stacked anew.
+    assert x.data_ptr() == gathered[0][0].data_ptr()
 
 
 def test_a_mapped_table_is_pickled_as_the_name_of_its_file(mapped):
