@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tfa_perf.data.loader import DeviceWindows
+from tfa_perf.data.device_windows import ResidentWindows
+from tfa_perf.data.table import Table, WindowForm
 
 ROWS, FEATURES, WINDOW, BATCH = 300_000, 55, 48, 1024
 
@@ -21,8 +22,13 @@ def sides():
     ends = rng.integers(WINDOW - 1, ROWS, BATCH)
     windows = torch.from_numpy(np.stack([X[t - WINDOW + 1 : t + 1] for t in ends]))
     labels = torch.from_numpy(y[ends][:, None])
-    table = DeviceWindows(X, y, WINDOW, device="cuda")
-    x, labels_there = table.batch(ends)
+    form = WindowForm(WINDOW, 0, torch.float32)
+    table = ResidentWindows(Table.of(X, y), form, torch.device("cuda", 0))
+
+    def gathered():
+        return next(table.batches(ends, [BATCH]))
+
+    x, labels_there = gathered()
     assert torch.equal(x.cpu(), windows)
     assert torch.equal(labels_there.cpu(), labels)
 
@@ -32,7 +38,7 @@ def sides():
         torch.cuda.synchronize()
 
     def after():
-        table.batch(ends)
+        gathered()
         torch.cuda.synchronize()
 
     return {"before": before, "after": after}

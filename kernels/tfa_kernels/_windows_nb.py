@@ -1,29 +1,76 @@
 # mypy: ignore-errors
-"""Window gather kernel: a pure loop, no validation."""
+"""Window gather kernels: pure loops, no validation."""
 
 import numpy as np
 from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._memory_nb import (
+    LINE,
+    copy_bytes,
+    finish_streaming,
+    prefetch,
+    stream_line,
+)
+
+# Bytes copied between two looks ahead.
+_STEP = 256
 
 
 @inline_kernel
-def _copy(target, source):
-    # Over flat slices: indices computed from a row would be checked for wrap-around, byte by byte.
-    for j in range(target.size):
-        target[j] = source[j]
+def _look_ahead(flat, ahead, size):
+    for line in range(0, size, LINE):
+        prefetch(flat, ahead + line)
+
+
+@inline_kernel
+def _stream(out, to, flat, at, ahead, size):
+    # Whole lines go past the caches, from where out is aligned to one.
+    done = min((LINE - (out.ctypes.data + to) % LINE) % LINE, size)
+    copy_bytes(out, to, flat, at, done)
+    _look_ahead(flat, ahead, done)
+    while done + _STEP <= size:
+        _look_ahead(flat, ahead + done, _STEP)
+        for line in range(done, done + _STEP, LINE):
+            stream_line(out, to + line, flat, at + line)
+        done += _STEP
+    _look_ahead(flat, ahead + done, size - done)
+    copy_bytes(out, to + done, flat, at + done, size - done)
 
 
 @parallel_kernel
-def gather(flat, starts, row_bytes, window_bytes, out):
+def gather(flat, starts, row_bytes, window_bytes, group, stream, out):
     """Copy window_bytes from byte starts[i] * row_bytes of flat to byte i * window_bytes of out.
 
-    Bytes, so that one compiled kernel serves every dtype; the copy becomes vector moves.
+    Bytes, so that one compiled kernel serves every dtype. Windows lie anywhere in the table, so
+    the hardware sees none of them coming: while one is copied, the next one is asked for. A
+    thread takes ``group`` windows at a time.
     """
-    for b in prange(starts.size):
-        i = np.int64(b)
-        first = starts[i] * row_bytes
-        _copy(
-            out[i * window_bytes : (i + 1) * window_bytes],
-            flat[first : first + window_bytes],
-        )
+    count = starts.size
+    for b in prange((count + group - 1) // group):
+        first = np.int64(b) * group
+        for i in range(first, min(first + group, count)):
+            ahead = starts[min(i + 1, count - 1)] * row_bytes
+            at, to = starts[i] * row_bytes, i * window_bytes
+            if stream:
+                _stream(out, to, flat, at, ahead, window_bytes)
+            else:
+                # In one piece: some processors copy a long piece without reading what it replaces.
+                _look_ahead(flat, ahead, window_bytes)
+                copy_bytes(out, to, flat, at, window_bytes)
+        if stream:
+            finish_streaming()
+
+
+@parallel_kernel
+def first_outside(starts, last):
+    """Index of the first start that is not in 0..last, or -1."""
+    # Without a way out of the first loop the compiler makes vector code of it.
+    outside = False
+    for i in range(starts.size):
+        outside |= (starts[i] < 0) | (starts[i] > last)
+    if outside:
+        for i in range(starts.size):
+            if starts[i] < 0 or starts[i] > last:
+                return i
+    return -1

@@ -8,8 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels._arrays import check_out
+from tfa_kernels._convert_nb import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LANES, gather_converted
 from tfa_kernels._jit import resolve_threads
-from tfa_kernels._windows_nb import gather
+from tfa_kernels._windows_nb import first_outside, gather
+
+__all__ = ["WindowGather", "gather_windows"]
+
+_KINDS = {
+    np.dtype(np.float32): FLOAT32,
+    np.dtype(np.float64): FLOAT64,
+    np.dtype(np.float16): FLOAT16,
+    np.dtype(np.uint16): BFLOAT16,
+}
+# Windows that a thread takes at a time: fewer where a batch has few.
+_GROUP, _GROUPS = 64, 16
+# More than a core's own cache keeps until somebody reads it: written past the caches.
+_STREAM_BYTES = 1 << 20
 
 
 def gather_windows(
@@ -37,7 +51,124 @@ def gather_windows(
     TypeError : an argument of the wrong type.
     ValueError : a wrong shape, dtype, layout or bound. Nothing is written to ``out`` then.
     """
-    threads = resolve_threads(num_threads)
+    kernel = WindowGather(X, window, num_threads=num_threads)
+    first = kernel.checked(starts)
+    shape = (first.size, int(window), X.shape[1])
+    if out is None:
+        out = np.empty(shape, X.dtype)
+    else:
+        check_out(out, shape, X.dtype, {"X": X})
+    kernel.fill(first, out.reshape(-1).view(np.uint8))
+    return out
+
+
+class WindowGather:
+    """`gather_windows` of one table, whose checks are done once, with a conversion on the way.
+
+    ``dtype`` or ``shift`` make it convert: a window then holds ``(rows - shift) * factor``. The
+    arithmetic is float32, rounded to nearest even on the way in and out, as torch rounds.
+
+    Parameters
+    ----------
+    X, window, num_threads : as for `gather_windows`; to convert, X is float32, float64, float16
+        or uint16, which stands for the bits of bfloat16 and of nothing else.
+    dtype : of the windows, one of the same four; X's by default.
+    shift, factor : [F] finite float32 each, both or neither.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong type, shape, dtype, layout or bound.
+    """
+
+    def __init__(
+        self,
+        X: npt.NDArray[Any],
+        window: int,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        shift: npt.ArrayLike | None = None,
+        factor: npt.ArrayLike | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        resolve_threads(num_threads)
+        self._threads = num_threads
+        window = _checked_table(X, window)
+        wanted = X.dtype if dtype is None else np.dtype(dtype)
+        if (shift is None) != (factor is None):
+            raise ValueError("shift and factor go together; give zeros or ones for the other")
+        self._converts = shift is not None or dtype is not None
+        for name, kind in (("X", X.dtype), ("out", wanted)):
+            if self._converts and kind not in _KINDS:
+                raise TypeError(
+                    f"{name} must be a float32, float64, float16 or uint16 (bfloat16 bits) array, "
+                    f"got {kind}"
+                )
+        rows, columns = X.shape
+        self._last, self._columns, self._values = rows - window, columns, window * columns
+        self._item, self._out_item = X.itemsize, wanted.itemsize
+        self._kinds = _KINDS.get(X.dtype), _KINDS.get(wanted)
+        self._shift = _per_value("shift", shift, window, columns)
+        self._factor = _per_value("factor", factor, window, columns)
+        # Always read-only, so that a table opened read-only needs no second compilation.
+        self._flat = np.asarray(X).reshape(-1).view(np.uint8)
+        self._flat.flags.writeable = False
+
+    def checked(self, starts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """A copy of ``starts`` as int64; raises TypeError or ValueError as `gather_windows`."""
+        given = np.asarray(starts)
+        if given.ndim != 1:
+            raise ValueError(f"starts must be 1-D, got shape {given.shape}")
+        if given.size == 0:
+            return np.empty(0, np.int64)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"starts must have an integer dtype, got {given.dtype}")
+        if given.dtype.kind == "u":
+            # Values beyond int64 would turn negative in the cast and be reported as such.
+            given = np.minimum(given, given.dtype.type(min(np.iinfo(given.dtype).max, 2**63 - 1)))
+        # A private copy: what was checked is what the kernel reads.
+        copy = np.array(given, dtype=np.int64)
+        at = first_outside(copy, self._last, num_threads=1)
+        if at >= 0:
+            raise ValueError(
+                f"starts[{at}] is {copy[at]}; allowed: 0..{self._last} (rows of X minus window)"
+            )
+        return copy
+
+    def fill(self, starts: npt.ArrayLike, out: npt.NDArray[np.uint8]) -> None:
+        """Write the windows that start at rows ``starts`` [B] into the bytes ``out``.
+
+        ``out`` is uint8, 1-D, contiguous, as many bytes as the windows have, apart from X.
+
+        Raises
+        ------
+        TypeError, ValueError : as `gather_windows`.
+        """
+        first = self.checked(starts)
+        size = first.size * self._values * self._out_item
+        flags = out.flags
+        if out.dtype != np.uint8 or out.shape != (size,) or not flags.c_contiguous:
+            raise ValueError(f"out must be {size} bytes in a row, got {out.dtype} {out.shape}")
+        if not flags.writeable:
+            raise ValueError("out is read-only; pass a writeable array")
+        if not size:
+            return
+        group = max(1, min(_GROUP, first.size // _GROUPS))
+        stream = size >= _STREAM_BYTES
+        if self._converts:
+            kind, out_kind = self._kinds
+            gather_converted(
+                self._flat, kind, self._item, first, self._columns, self._values,
+                self._shift, self._factor, group, stream, out, out_kind, self._out_item,
+                num_threads=self._threads,
+            )  # fmt: skip
+        else:
+            gather(
+                self._flat, first, self._columns * self._item, self._values * self._item,
+                group, stream, out, num_threads=self._threads,
+            )  # fmt: skip
+
+
+def _checked_table(X: object, window: object) -> int:
     if not isinstance(X, np.ndarray):
         raise TypeError(f"X must be a numpy array, got {type(X).__name__}; use np.asarray")
     if X.ndim != 2:
@@ -51,42 +182,21 @@ def gather_windows(
         )
     if isinstance(window, (bool, np.bool_)) or not isinstance(window, (int, np.integer)):
         raise TypeError(f"window must be an int, got {window!r}")
-    rows, columns = X.shape
-    if not 1 <= window <= rows:
-        raise ValueError(f"window is {window}; allowed: 1..{rows}, the number of rows of X")
-    window = int(window)
-    first = _checked_starts(starts, rows - window)
-    shape = (first.size, window, columns)
-    if out is None:
-        out = np.empty(shape, X.dtype)
-    else:
-        check_out(out, shape, X.dtype, {"X": X})
-    if out.size:
-        row_bytes = columns * X.itemsize
-        source = np.asarray(X).reshape(-1).view(np.uint8)
-        # Always read-only, so that a table opened read-only needs no second compilation.
-        source.flags.writeable = False
-        target = np.asarray(out).reshape(-1).view(np.uint8)
-        gather(source, first, row_bytes, window * row_bytes, target, num_threads=threads)
-    return out
+    if not 1 <= window <= len(X):
+        raise ValueError(f"window is {window}; allowed: 1..{len(X)}, the number of rows of X")
+    return int(window)
 
 
-def _checked_starts(starts: npt.ArrayLike, last: int) -> npt.NDArray[np.int64]:
-    given = np.asarray(starts)
-    if given.ndim != 1:
-        raise ValueError(f"starts must be 1-D, got shape {given.shape}")
-    if given.size == 0:
-        return np.empty(0, np.int64)
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"starts must have an integer dtype, got {given.dtype}")
-    if given.dtype.kind == "u":
-        # Values beyond int64 would turn negative in the cast and be reported as something else.
-        given = np.minimum(given, given.dtype.type(min(np.iinfo(given.dtype).max, 2**63 - 1)))
-    # A private copy: what was checked is what the kernel reads.
-    checked = np.array(given, dtype=np.int64)
-    if checked.min() < 0 or checked.max() > last:
-        at = int(np.flatnonzero((checked < 0) | (checked > last))[0])
+def _per_value(
+    name: str, given: npt.ArrayLike | None, window: int, columns: int
+) -> npt.NDArray[np.float32]:
+    if given is None:
+        return np.empty(0, np.float32)
+    values = np.asarray(given, np.float32)
+    if values.shape != (columns,) or not np.isfinite(values).all():
         raise ValueError(
-            f"starts[{at}] is {checked[at]}; allowed: 0..{last} (rows of X minus window)"
+            f"{name} must be {columns} finite numbers, one for each column of X, "
+            f"got shape {values.shape}: {given!r}"
         )
-    return checked
+    # As long as a window and one step more, so that the kernel need not know of columns.
+    return np.resize(values, window * columns + LANES)

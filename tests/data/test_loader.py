@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfa_perf.data.loader import DeviceWindows, HostWindows, WindowLoader
+from tfa_perf.data.host_windows import HostWindows
+from tfa_perf.data.loader import WindowLoader
+from tfa_perf.data.table import Table, WindowForm
 
 
 def table(rows=40, features=3):
@@ -48,10 +50,12 @@ def test_every_window_once_with_its_label(rows, window, batch_size, shuffle, dro
         assert ends == expected[: len(ends)]
 
 
-def test_only_the_given_ends_are_yielded():
+def test_only_windows_that_may_end_there_are_yielded():
     X, y = table()
-    loader = WindowLoader(X, y, window=4, ends=np.array([30, 3, 7]), batch_size=2)
-    assert [int(w[-1, 0]) // 3 for x, _ in loader for w in x] == [30, 3, 7]
+    valid = np.zeros(40, bool)
+    valid[[30, 3, 7, 2]] = True
+    loader = WindowLoader(X, y, window=4, valid=valid, batch_size=2)
+    assert [int(w[-1, 0]) // 3 for x, _ in loader for w in x] == [3, 7, 30]
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -96,41 +100,23 @@ def test_autograd_keeps_the_batch_it_needs():
 
 def test_dropped_batches_share_memory():
     X, y = table(400)
-    source = HostWindows(X, y, 5)
+    source = HostWindows(Table.of(X, y), WindowForm(5, 0, torch.float32))
     ends = np.arange(10, 20)
+
+    def batch():
+        return next(source.batches(ends, [10]))[0]
+
     addresses = set()
     for _ in range(20):
-        x, _ = source.batch(ends)
+        x = batch()
         addresses.add(x.data_ptr())
         del x
     assert len(addresses) == 1
-    held = [source.batch(ends)[0] for _ in range(30)]
+    held = [batch() for _ in range(30)]
     assert len({x.data_ptr() for x in held}) == 30
     del held
     gc.collect()
-    assert len(source._buffers) <= 8
-
-
-def test_device_windows_equal_host_windows():
-    X, y = table(90)
-    ends = np.array([8, 3, 88, 89, 50])
-    x_host, y_host = HostWindows(X, y, 4).batch(ends)
-    x_device, y_device = DeviceWindows(X, y, 4, device="cpu").batch(ends)
-    assert torch.equal(x_host, x_device)
-    assert torch.equal(y_host, y_device)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_loader_on_a_gpu_yields_the_same_batches():
-    X, y = table(90)
-    loaders = [
-        WindowLoader(X, y, window=4, batch_size=16, shuffle=True, device=device)
-        for device in ("cpu", "cuda")
-    ]
-    for (x_host, y_host), (x_device, y_device) in zip(*loaders, strict=True):
-        assert x_device.is_cuda
-        assert torch.equal(x_host, x_device.cpu())
-        assert torch.equal(y_host, y_device.cpu())
+    assert len(source._pool._buffers) <= 8
 
 
 def test_read_only_memory_map(tmp_path):
@@ -148,15 +134,37 @@ def test_read_only_memory_map(tmp_path):
         ({"window": 41}, ValueError, "window: .* got 41"),
         ({"window": 2.5}, ValueError, "window: .* got 2.5"),
         ({"batch_size": 0}, ValueError, "batch_size"),
-        ({"ends": np.array([3, 1])}, ValueError, r"ends\[1\] = 1"),
-        ({"ends": np.array([40])}, ValueError, r"ends\[0\] = 40: .* from 3 to 39"),
-        ({"ends": np.array([-1])}, ValueError, r"ends\[0\] = -1"),
-        ({"ends": np.array([3.0])}, TypeError, "ends: a 1-D integer"),
-        ({"ends": np.array([[3]])}, TypeError, "ends: a 1-D integer"),
-        ({"X": np.zeros((40, 3))}, TypeError, "X: a float32 array"),
+        ({"window": True}, ValueError, "window: .* got True"),
+        ({"horizon": -1}, ValueError, "horizon"),
+        ({"horizon": 37}, ValueError, "no window: 40 rows hold none of 4 rows"),
+        ({"stride": 0}, ValueError, "stride"),
+        ({"embargo": 2}, ValueError, "embargo is 2, but there is no span"),
+        ({"series": [0, 30]}, ValueError, "series: boundaries must rise from 0 to the 40 rows"),
+        ({"series": [0, 30, 20, 40]}, ValueError, "series: boundaries must rise"),
+        ({"series": np.zeros(40)}, TypeError, "series: .* got float64"),
+        ({"span": (0, 41)}, ValueError, r"span: 0, 41 is not inside 0\.\.40"),
+        ({"span": (5, 3)}, ValueError, "span: 5, 3"),
+        ({"span": 0.8}, TypeError, "span: a pair"),
+        ({"valid": np.zeros(40, bool)}, ValueError, "no window"),
+        ({"valid": np.zeros(39, bool)}, TypeError, "valid: a bool for each of the 40 rows"),
+        ({"valid": np.zeros(40)}, TypeError, "valid: .* got float64"),
+        ({"nan": "skip"}, ValueError, "nan: .* got 'skip'"),
+        ({"shuffle": "blocks"}, ValueError, "shuffle: .* got 'blocks'"),
+        ({"shuffle": True, "sampler": [1]}, ValueError, "sampler"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"prefetch": -1}, ValueError, "prefetch"),
+        ({"rank": 1}, ValueError, "rank, world_size: give both"),
+        ({"rank": 2, "world_size": 2}, ValueError, "rank: an integer from 0 to 1"),
+        ({"dtype": torch.int32}, TypeError, "dtype: .* got torch.int32"),
+        ({"num_threads": 0}, ValueError, "num_threads"),
+        ({"X": np.zeros((40, 3), np.int32)}, TypeError, "X: .* got int32"),
+        ({"X": np.zeros((40, 3), ">f4")}, TypeError, "X: .* got >f4"),
         ({"X": [[1.0]]}, TypeError, "X: .* got list"),
-        ({"X": np.zeros((3, 40), np.float32).T}, ValueError, "ascontiguousarray"),
-        ({"y": np.zeros(39, np.float32)}, TypeError, r"y: a float32 array \[40\]"),
+        ({"X": np.zeros((3, 40), np.float32).T}, ValueError, r"pass np\.ascontiguousarray\(X\)"),
+        ({"X": torch.zeros(3, 40).T}, ValueError, r"pass X\.contiguous\(\)"),
+        ({"X": np.zeros(40, np.float32)}, TypeError, r"X: .* got float32 \(40,\)"),
+        ({"y": np.zeros(39, np.float32)}, TypeError, r"y: an array \[40\]"),
+        ({"y": np.zeros(40, object)}, TypeError, "y: labels must be"),
         ({"y": None}, TypeError, "y: .* got NoneType"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfa_kernels import gather_windows, reference
+from tfa_kernels.windows import WindowGather
 
 DTYPES = ["float16", "float32", "float64", "int8", "uint16", "int64", "bool", "complex128"]
 
@@ -114,3 +115,64 @@ def test_num_threads_is_checked():
     for bad, error in [(0, ValueError), (10**6, ValueError), (1.0, TypeError), (True, TypeError)]:
         with pytest.raises(error, match="num_threads"):
             gather_windows(table(5, 2), [0], 2, num_threads=bad)
+
+
+@pytest.mark.parametrize("threads", [1, None])
+@pytest.mark.parametrize("columns", [1, 55, 64])
+def test_a_batch_larger_than_the_caches(columns, threads):
+    X = table(3000, columns)
+    starts = np.random.default_rng(1).integers(0, 2900, 20_000 // columns + 200)
+    # Any address that float32 may have: lines of out begin anywhere in a window.
+    memory = np.full(starts.size * 64 * columns + 32, -1, np.float32)
+    for skip in (0, 3, 8):
+        out = memory[skip : skip + starts.size * 64 * columns].reshape(-1, 64, columns)
+        gather_windows(X, starts, 64, out, num_threads=threads)
+        assert out.nbytes > 2**20
+        assert np.array_equal(out, X[starts[:, None] + np.arange(64)])
+        assert (memory[skip + out.size :] == -1).all()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("out_dtype", ["float16", "float32", "float64", "uint16"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint16"])
+def test_conversion_on_the_way(dtype, out_dtype, scaled, large):
+    rng = np.random.default_rng(2)
+    single = rng.standard_normal((400, 13)).astype(np.float32)
+    single[5, 3], single[6, 4], single[7, 5] = np.nan, np.inf, 1e38
+
+    def bfloat16(values):
+        bits = values.view(np.uint32).astype(np.uint64)
+        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+    with np.errstate(over="ignore"):
+        X = bfloat16(single) if dtype == "uint16" else single.astype(dtype)
+    widened = (X.astype(np.uint32) << 16).view(np.float32) if dtype == "uint16" else X
+    shift, factor = single[0], single[1]
+    gather = WindowGather(
+        X, 9, dtype=out_dtype, **({"shift": shift, "factor": factor} if scaled else {})
+    )
+    starts = rng.integers(0, 392, 6000 if large else 20)
+    values = widened.astype(np.float32)[starts[:, None] + np.arange(9)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (values - shift) * factor if scaled else values
+        want = bfloat16(values) if out_dtype == "uint16" else values.astype(out_dtype)
+    out = np.empty(want.shape, want.dtype)
+    gather.fill(starts, out.reshape(-1).view(np.uint8))
+    assert np.array_equal(out, want, equal_nan=out_dtype != "uint16")
+
+
+def test_conversion_refuses_what_it_cannot_do():
+    X = table(20, 3)
+    for arguments, message in [
+        ({"dtype": "int32"}, "out must be a float32"),
+        ({"shift": np.zeros(3)}, "shift and factor go together"),
+        ({"shift": np.zeros(2), "factor": np.ones(3)}, "shift must be 3 finite numbers"),
+        ({"shift": np.zeros(3), "factor": [1, np.inf, 1]}, "factor must be 3 finite numbers"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            WindowGather(X, 4, **arguments)
+    gather = WindowGather(X, 4, dtype="float16")
+    with pytest.raises(ValueError, match="out must be 24 bytes in a row"):
+        gather.fill([0], np.zeros(48, np.uint8))

@@ -7,6 +7,7 @@ from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.scaler import Scaler, fit_scaler, transform
 from tfa_perf.data.store import FeatureStore, StoreError, StoreWriter, create_store, open_store
 from tfa_perf.data.synthetic import synthetic_bars
+from tfa_perf.data.window_dataset import WindowDataset
 
 __all__ = [
     "Bars",
@@ -17,6 +18,7 @@ __all__ = [
     "Scaler",
     "StoreError",
     "StoreWriter",
+    "WindowDataset",
     "WindowLoader",
     "build_dataset",
     "create_store",

@@ -1,218 +1,297 @@
-"""Batches of windows over a feature matrix, gathered in parallel, without copying the table.
-
-On a CPU the windows are gathered by ``tfa_kernels.gather_windows`` into buffers that are used
-again once nobody holds the batch. On another device the table is moved there once and windows
-are gathered there: a step then moves nothing but the row numbers.
-"""
+"""Batches of windows over a table, on the CPU or on a device, in an order without a table."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from typing import Any
+import time
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch.utils.data import Sampler
 
-from tfa_kernels import gather_windows
+from tfa_kernels._jit import resolve_threads
+from tfa_perf.data.block_pages import BlockPages
+from tfa_perf.data.device_windows import ResidentWindows
+from tfa_perf.data.host_windows import HostWindows
+from tfa_perf.data.loader_stats import Meter
+from tfa_perf.data.order import (
+    BlockOrder,
+    GivenOrder,
+    Order,
+    SequentialOrder,
+    Shares,
+    ShuffledOrder,
+)
+from tfa_perf.data.prefetch import Prefetch
+from tfa_perf.data.sent_windows import SentWindows
+from tfa_perf.data.sources import choose_source
+from tfa_perf.data.table import float_dtype
+from tfa_perf.data.window_set import NanPolicy, checked_int, window_set
 
-__all__ = ["DeviceWindows", "HostWindows", "WindowBatches", "WindowLoader"]
+__all__ = ["Batch", "WindowBatches", "WindowLoader"]
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, ...]
+_Item = tuple[Any, int]
 
-_POOLED_BUFFERS = 8
-_probe = [np.empty(0)]
-_REFERENCES_WHEN_FREE = sys.getrefcount(_probe[0])
-
-
-class HostWindows:
-    """Windows gathered on the CPU into recycled buffers.
-
-    A buffer is filled again only when no tensor or array made from it is alive, so a batch
-    stays valid for as long as the consumer keeps any part of it.
-    """
-
-    def __init__(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.float32],
-        window: int,
-        *,
-        num_threads: int | None = None,
-    ) -> None:
-        self._X, self._y, self._window, self._num_threads = X, y, window, num_threads
-        self._buffers: list[NDArray[np.float32]] = []
-
-    def batch(self, ends: NDArray[np.int64]) -> Batch:
-        """Windows that end at rows ``ends`` [b]: float32 [b, T, F] and labels [b, 1]."""
-        buffer = self._free_buffer(len(ends))
-        x = buffer[: len(ends)]
-        gather_windows(
-            self._X, ends - (self._window - 1), self._window, out=x, num_threads=self._num_threads
-        )
-        return torch.from_numpy(x), torch.from_numpy(self._y[ends][:, None])
-
-    def _free_buffer(self, rows: int) -> NDArray[np.float32]:
-        for i in range(len(self._buffers)):
-            # A tensor made by from_numpy keeps a reference to its array for as long as any
-            # view of its storage lives.
-            if sys.getrefcount(self._buffers[i]) == _REFERENCES_WHEN_FREE:
-                if len(self._buffers[i]) >= rows:
-                    return self._buffers[i]
-                del self._buffers[i]
-                break
-        buffer = np.empty((rows, self._window, self._X.shape[1]), dtype=np.float32)
-        if len(self._buffers) < _POOLED_BUFFERS:
-            self._buffers.append(buffer)
-        return buffer
-
-
-class DeviceWindows:
-    """Windows gathered on a device that holds the whole table."""
-
-    def __init__(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.float32],
-        window: int,
-        *,
-        device: torch.device | str,
-    ) -> None:
-        rows, features = X.shape
-        self._table = torch.from_numpy(X).to(device)
-        self._y = torch.from_numpy(y).to(device)
-        self._windows = self._table.as_strided(
-            (rows - window + 1, window, features), (features, features, 1)
-        )
-        self._window = window
-
-    def batch(self, ends: NDArray[np.int64]) -> Batch:
-        """Windows that end at rows ``ends`` [b]: float32 [b, T, F] and labels [b, 1]."""
-        rows = torch.from_numpy(ends)
-        if self._table.is_cuda:
-            rows = rows.pin_memory()
-        rows = rows.to(self._table.device, non_blocking=True)
-        x = self._windows.index_select(0, rows - (self._window - 1))
-        return x, self._y.index_select(0, rows)[:, None]
+# Rows that a shuffle in blocks reads from at a time: large enough for the disk, small beside RAM.
+_BLOCK_BYTES, _BLOCKS = 1 << 20, 64
+# Batches whose rows are worked out in one go.
+_STEPS_TOGETHER = 16
 
 
 class WindowBatches(Iterator[Batch]):
     """One pass over a loader's windows."""
 
-    def __init__(
-        self, source: HostWindows | DeviceWindows, ends: NDArray[np.int64], batch_size: int
-    ) -> None:
-        self._source, self._ends, self._batch_size = source, ends, batch_size
-        self._next = 0
+    def __init__(self, loader: WindowLoader, items: Generator[_Item, None, None], depth: int):
+        self._loader = loader
+        self._items = Prefetch(items, depth, "tfa-perf-loader")
 
     def __next__(self) -> Batch:
-        ends = self._ends[self._next : self._next + self._batch_size]
-        if not len(ends):
-            raise StopIteration
-        self._next += len(ends)
-        return self._source.batch(ends)
+        start = time.perf_counter()
+        loader = self._loader
+        try:
+            made, loader._position = next(self._items)
+        except StopIteration:
+            loader._position = loader._count
+            raise
+        loader._meter.waited += time.perf_counter() - start
+        source = loader._source
+        return source.deliver(made) if isinstance(source, SentWindows) else made
+
+    def close(self) -> None:
+        """End the pass: its thread has ended when this returns."""
+        self._items.close()
 
 
 class WindowLoader:
-    """Iterate over batches ``(x [b, T, F], y [b, 1])``, both float32, of windows of rows.
+    """Iterate over batches ``(x [b, T, F], y [b, 1])`` of windows of rows and their labels.
 
     Parameters
     ----------
-    X : float32 [N, F], C-contiguous; a read-only memory map will do.
-    y : float32 [N], label of the window that ends at each row.
-    window : rows in a window, T.
-    ends : int64 [W], last rows of the windows to yield, each at least ``window - 1``;
-        default every row that ends a window. Windows that must not cross from one series to
-        the next are left out here: see ``split_windows``.
-    batch_size : windows in a batch; the last batch of a pass may hold fewer.
-    shuffle : a new order every epoch, the same for the same ``seed`` and epoch.
-    drop_last : leave out a last batch with fewer windows.
-    device : where batches are wanted. "cpu" gathers on the CPU, anything else keeps the whole
-        table on that device and gathers there.
+    X : [N, F] float32, float16, bfloat16 or float64, rows contiguous: an array, a memory map, a
+        tensor on the CPU or on ``device``, or a FeatureStore. It is not copied. A store brings
+        labels, series and valid rows, and its scaler where it is not applied yet: batches then
+        hold ``(X - mean) * (1 / scale)``, computed in float32 while the windows are gathered.
+    y : [N] labels, one a row; only a store may go without.
+    window, horizon : rows in a window, T, and rows from its last one to its label.
+    stride : rows from the start of a window to that of the next one in the same series.
+    series : int [S+1], first row of each series and N; no window, label included, crosses one.
+    valid : bool [N], rows that a window may end at.
+    span : (first, end) rows, or one pair a series [S, 2], that windows and their labels lie in;
+        windows of two disjoint spans share no row.
+    embargo : rows left out behind a cut that ``span`` makes inside a series.
+    batch_size : windows in a batch; the last one of a pass may hold fewer.
+    shuffle : a new order every epoch, the same on every machine and for any number of threads.
+        "block" shuffles blocks of about 1 MB of rows, then the windows of every 64 of them among
+        themselves: for tables larger than main memory.
+    sampler : numbers of the windows to yield, 0..W-1 in the order of their rows, asked for again
+        at the start of every pass; instead of ``shuffle``.
+    generator : draws ``seed``.
+    seed : with the epoch it names the order.
+    drop_last : leave out a last step with fewer windows, over all ranks.
+    nan : "error" refuses windows with a NaN, in rows or label; "drop" leaves them out; "mask"
+        yields 0 for it and, third in the batch, bool [b, T], the rows without NaN (a window whose
+        label is NaN is left out). The rows are read once for it.
+    return_index : int64 [b], the windows' last rows, last in the batch.
+    dtype : of x, that of X by default; converted while gathering.
+    device : where batches are wanted. On a device the table is kept there whole and windows are
+        cut there. If it does not fit, the reason is logged, and each batch sends the rows that it
+        covers, or its windows where they lie apart. ``mode`` says which of them it is.
+    pin_memory : CPU batches in page-locked memory.
+    prefetch : batches that a thread makes ahead; 0 for none. Windows of a table on a device need
+        none.
     num_threads : threads of the CPU gather; default all that Numba uses.
+    rank, world_size : of a run on several processes, by default torch.distributed's. Each step
+        takes ``world_size * batch_size`` windows of one order, one share a rank. Ranks have
+        equally many batches with ``drop_last``; else a rank may have one fewer.
 
     Raises
     ------
-    ValueError, TypeError : an argument does not fit; the message names it.
+    ValueError, TypeError : an argument does not fit, or no window is left; the message names it.
 
     A yielded batch is never overwritten while any part of it is alive.
     """
 
     def __init__(
         self,
-        X: NDArray[np.float32],
-        y: NDArray[np.float32],
+        X: Any,
+        y: Any = None,
         *,
         window: int,
-        ends: NDArray[np.integer[Any]] | None = None,
+        horizon: int = 0,
+        stride: int = 1,
         batch_size: int = 1024,
-        shuffle: bool = False,
+        series: Any = None,
+        valid: Any = None,
+        span: Any = None,
+        embargo: int = 0,
+        shuffle: bool | Literal["block"] = False,
+        sampler: Sequence[int] | Sampler[int] | None = None,
+        generator: torch.Generator | None = None,
         seed: int = 0,
         drop_last: bool = False,
+        nan: NanPolicy = "error",
+        return_index: bool = False,
+        dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
+        pin_memory: bool = False,
+        prefetch: int = 2,
         num_threads: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
-        _check_table(X, y)
-        for name, value, top in (
-            ("window", window, len(X)),
-            ("batch_size", batch_size, sys.maxsize),
-        ):
-            if not isinstance(value, (int, np.integer)) or not 1 <= value <= top:
-                raise ValueError(f"{name}: an integer from 1 to {top} is needed, got {value!r}")
-        self.batch_size, self.drop_last = int(batch_size), drop_last
-        self._ends = _checked_ends(ends, window, len(X))
-        self._shuffle, self._seed, self._epoch = shuffle, seed, 0
-        self._source: HostWindows | DeviceWindows
-        if torch.device(device).type == "cpu":
-            self._source = HostWindows(X, y, int(window), num_threads=num_threads)
-        else:
-            self._source = DeviceWindows(X, y, int(window), device=device)
+        if shuffle not in (True, False, "block"):
+            raise ValueError(f'shuffle: False, True or "block" is needed, got {shuffle!r}')
+        if sampler is not None and shuffle:
+            raise ValueError("sampler: gives the order, so shuffle must be False")
+        found = window_set(
+            X, y, window=window, horizon=horizon, stride=stride, series=series, valid=valid,
+            span=span, embargo=embargo, nan=nan,
+        )  # fmt: skip
+        self._table, self._plan = found.table, found.plan
+        self._shuffle, self._sampler = shuffle, sampler
+        self._prefetch = checked_int("prefetch", prefetch, 0)
+        self._seed = checked_int("seed", seed, 0)
+        if generator is not None:
+            self._seed = int(torch.randint(2**62, (), generator=generator))
+        self.batch_size = checked_int("batch_size", batch_size, 1)
+        self._shares = Shares.of(self.batch_size, drop_last, rank, world_size)
+        self._epoch = self._position = self._resume_at = 0
+        self._passes: weakref.WeakSet[WindowBatches] = weakref.WeakSet()
+        x_dtype = found.table.dtype if dtype is None else float_dtype(dtype)
+        self._source, self.mode = choose_source(
+            found,
+            torch.device(device),
+            x_dtype,
+            in_order=not shuffle and sampler is None,
+            return_index=bool(return_index),
+            pin_memory=pin_memory,
+            num_threads=resolve_threads(num_threads),
+        )
+        self._meter = Meter(
+            self.mode,
+            self._source.device,
+            found.plan.window * found.table.columns * x_dtype.itemsize,
+            getattr(self._source, "events", ()),
+        )
 
     @property
     def windows(self) -> int:
-        """Windows that one pass yields."""
-        return len(self) * self.batch_size if self.drop_last else len(self._ends)
+        """Windows that one whole pass yields on this rank."""
+        return self._shares.windows(self._count)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass; a pass does not advance the epoch by itself."""
-        self._epoch = epoch
+    @property
+    def _count(self) -> int:
+        return len(self._plan) if self._sampler is None else len(self._sampler)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._ends), self.batch_size)
-        return full + (1 if rest and not self.drop_last else 0)
+        return self._shares.steps(self._count)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; a pass does not advance the epoch by itself.
+
+        After `load_state_dict`, naming its epoch keeps the place in it.
+        """
+        epoch = checked_int("epoch", epoch, 0)
+        if epoch != self._epoch:
+            self._epoch, self._position, self._resume_at = epoch, 0, 0
+        set_epoch = getattr(self._sampler, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest pass is, for `load_state_dict` on any number of ranks.
+
+        It counts the batches that were taken, not those made ahead, and every rank has the same
+        after the same step.
+        """
+        return {
+            "epoch": self._epoch,
+            "position": self._position,
+            "seed": self._seed,
+            "shuffle": self._shuffle,
+            "windows": self._count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next pass go on where `state_dict` was taken, in O(1).
+
+        ``batch_size``, ``rank`` and ``world_size`` may differ; windows and shuffle may not.
+        """
+        for name, own in (("windows", self._count), ("shuffle", self._shuffle)):
+            if state[name] != own:
+                raise ValueError(
+                    f"state: was taken with {name} = {state[name]!r}, this loader has {own!r}; "
+                    "make the loader with the same table and arguments"
+                )
+        self._epoch = checked_int("state['epoch']", state["epoch"], 0)
+        self._seed = checked_int("state['seed']", state["seed"], 0)
+        self._resume_at = checked_int("state['position']", state["position"], 0, self._count)
+        self._position = self._resume_at
 
     def __iter__(self) -> WindowBatches:
-        ends = self._ends
+        start, self._resume_at = self._resume_at, 0
+        self._position = start
+        depth = 0 if isinstance(self._source, ResidentWindows) else self._prefetch
+        batches = WindowBatches(self, self._produce(self._order(), start), depth)
+        self._passes.add(batches)
+        return batches
+
+    def close(self) -> None:
+        """End the passes that are under way, and let go of buffers that nobody holds."""
+        for batches in list(self._passes):
+            batches.close()
+        if isinstance(self._source, HostWindows):
+            self._source.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Speed of the batches made so far, next to a plain copy of as many bytes measured now.
+
+        ``bytes_per_second`` of x, timed by events for a table on a device and by the clock of the
+        thread that makes batches otherwise; ``memcpy_bytes_per_second`` of torch's copy on the
+        CPU, on the device, or from pinned memory to it, and ``memcpy_percent`` of it;
+        ``wait_seconds`` that the consumer spent waiting, ``seconds`` that making batches took,
+        ``batches``, ``windows``, ``bytes`` and ``mode``. Waits for a device.
+        """
+        return self._meter.summary()
+
+    def _order(self) -> Order:
+        if self._sampler is not None:
+            return GivenOrder(np.fromiter(self._sampler, np.int64))
+        count = len(self._plan)
+        if self._shuffle == "block":
+            row_bytes = max(1, self._table.nbytes // len(self._table)) * self._plan.stride
+            block = max(1, _BLOCK_BYTES // row_bytes)
+            return BlockOrder(count, self._seed, self._epoch, block, _BLOCKS)
         if self._shuffle:
-            ends = np.random.default_rng((self._seed, self._epoch)).permutation(ends)
-        return WindowBatches(self._source, ends[: self.windows], self.batch_size)
+            return ShuffledOrder(count, self._seed, self._epoch)
+        return SequentialOrder(count)
+
+    def _produce(self, order: Order, start: int) -> Generator[_Item, None, None]:
+        steps = self._shares.from_position(start, order.count)
+        pages = BlockPages.of(self._table, self._plan, order)
+        while some := list(islice(steps, _STEPS_TOGETHER)):
+            if pages is not None:
+                pages.reach(some[0][0], some[-1][1])
+            windows = [order.windows(first, end) for first, end in _merged(some)]
+            ends = self._plan.index.last_rows(np.concatenate(windows))
+            batches = self._source.batches(ends, [end - first for first, end, _ in some])
+            for first, end, position in some:
+                # No name for the batch: this frame would keep its buffer in use.
+                yield self._meter.timed(batches, end - first), position
+        if pages is not None:
+            pages.reach(0, 0)
 
 
-def _check_table(X: Any, y: Any) -> None:
-    if not isinstance(X, np.ndarray) or X.dtype != np.float32 or X.ndim != 2:
-        given = f"{X.dtype} {X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
-        raise TypeError(f"X: a float32 array [N, F] is needed, got {given}; X.astype('float32')")
-    if not X.flags.c_contiguous:
-        raise ValueError("X: rows must be contiguous in memory; pass np.ascontiguousarray(X)")
-    if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != X.shape[:1]:
-        given = f"{y.dtype} {y.shape}" if isinstance(y, np.ndarray) else type(y).__name__
-        raise TypeError(f"y: a float32 array [{len(X)}] is needed, one label a row, got {given}")
-
-
-def _checked_ends(ends: Any, window: int, rows: int) -> NDArray[np.int64]:
-    if ends is None:
-        return np.arange(window - 1, rows, dtype=np.int64)
-    ends = np.asarray(ends)
-    if ends.ndim != 1 or not np.issubdtype(ends.dtype, np.integer):
-        raise TypeError(
-            f"ends: a 1-D integer array of row numbers is needed, got {ends.dtype} {ends.shape}"
-        )
-    outside = (ends < window - 1) | (ends >= rows)
-    if outside.any():
-        at = int(np.argmax(outside))
-        raise ValueError(
-            f"ends[{at}] = {ends[at]}: a window of {window} rows ends at a row from "
-            f"{window - 1} to {rows - 1}"
-        )
-    return ends.astype(np.int64)
+def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Ranges of positions that the steps take, in order, neighbours joined."""
+    ranges: list[tuple[int, int]] = []
+    for first, end, _ in steps:
+        if ranges and ranges[-1][1] == first:
+            ranges[-1] = ranges[-1][0], end
+        else:
+            ranges.append((first, end))
+    return ranges

@@ -7,6 +7,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -48,11 +49,13 @@ def make_loader(
 ) -> WindowLoader:
     """Loader over the "train" or the "val" windows of ``dataset``."""
     training = part == "train"
+    valid = np.zeros(len(dataset.X), np.bool_)
+    valid[dataset.split.train_ends if training else dataset.split.val_ends] = True
     return WindowLoader(
         dataset.X,
         dataset.y,
         window=config.data.window,
-        ends=dataset.split.train_ends if training else dataset.split.val_ends,
+        valid=valid,
         batch_size=config.train.batch_size,
         shuffle=training and config.train.shuffle,
         seed=config.train.seed,

@@ -1,0 +1,106 @@
+# mypy: ignore-errors
+"""Memory operations that Numba has no word for: prefetch and copies past the caches.
+
+Each is a plain Python function, which is what runs with NUMBA_DISABLE_JIT=1, overloaded by an
+LLVM intrinsic. Arrays are flat and contiguous; nothing is checked.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+LINE = 64
+
+
+def byte_pointer(context, builder, array_type, array, offset):
+    """For the code of an intrinsic: the address of byte ``offset`` of a byte array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), ir.IntType(8).as_pointer())
+
+
+def prefetch(array, offset):
+    """Ask for the cache line of byte ``offset`` in the second-level cache; may be past the end."""
+
+
+@intrinsic
+def _prefetch(typing, array, offset):
+    def generate(context, builder, signature, values):
+        word = ir.IntType(32)
+        pointer = byte_pointer(context, builder, array, *values)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch")
+        read, second_level, data = word(0), word(2), word(1)
+        builder.call(function, [pointer, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, offset), generate
+
+
+@overload(prefetch)
+def _prefetch_overload(array, offset):
+    return lambda array, offset: _prefetch(array, offset)
+
+
+def copy_bytes(out, to, source, at, size):
+    """Copy ``size`` bytes from byte ``at`` of source to byte ``to`` of out."""
+    out[to : to + size] = source[at : at + size]
+
+
+@intrinsic
+def _copy_bytes(typing, out, to, source, at, size):
+    def generate(context, builder, signature, values):
+        target = byte_pointer(context, builder, out, *values[:2])
+        cgutils.raw_memcpy(
+            builder, target, byte_pointer(context, builder, source, *values[2:4]), values[4], 1
+        )
+        return context.get_dummy_value()
+
+    return types.void(out, to, source, at, size), generate
+
+
+@overload(copy_bytes)
+def _copy_bytes_overload(out, to, source, at, size):
+    return lambda out, to, source, at, size: _copy_bytes(out, to, source, at, size)
+
+
+def stream_line(out, to, source, at):
+    """Copy one line past the caches; byte ``to`` of out is aligned to a line."""
+    out[to : to + LINE] = source[at : at + LINE]
+
+
+@intrinsic
+def _stream_line(typing, out, to, source, at):
+    def generate(context, builder, signature, values):
+        line = ir.VectorType(ir.IntType(32), LINE // 4).as_pointer()
+        target = builder.bitcast(byte_pointer(context, builder, out, *values[:2]), line)
+        given = builder.bitcast(byte_pointer(context, builder, source, *values[2:]), line)
+        store = builder.store(builder.load(given, align=1), target, align=LINE)
+        one = ir.Constant(ir.IntType(32), 1)
+        store.set_metadata("nontemporal", builder.module.add_metadata([one]))
+        return context.get_dummy_value()
+
+    return types.void(out, to, source, at), generate
+
+
+@overload(stream_line)
+def _stream_line_overload(out, to, source, at):
+    return lambda out, to, source, at: _stream_line(out, to, source, at)
+
+
+def finish_streaming():
+    """Order the streamed lines before everything that this thread writes next."""
+
+
+@intrinsic
+def _finish_streaming(typing):
+    def generate(context, builder, signature, values):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@overload(finish_streaming)
+def _finish_streaming_overload():
+    return lambda: _finish_streaming()

@@ -1,0 +1,148 @@
+"""Windows gathered on the CPU, into buffers that are used again once nobody holds the batch."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tfa_kernels import gather_windows
+from tfa_kernels.windows import WindowGather
+from tfa_perf.data.table import Table, WindowForm, array_dtype, as_tensor
+
+__all__ = ["BufferPool", "HostWindows"]
+
+_POOLED_BUFFERS = 8
+_probe = [np.empty(0)]
+_REFERENCES_WHEN_FREE = sys.getrefcount(_probe[0])
+
+
+class BufferPool:
+    """Byte arrays that are handed out again when no array or tensor made of them is alive."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        """An array of at least ``size`` bytes that nobody else holds, of undefined content."""
+        # Until the caller holds it: two passes over one loader take from two threads.
+        with self._lock:
+            for i in range(len(self._buffers)):
+                # A tensor made by from_numpy keeps a reference to its array for as long as any
+                # view of its storage lives.
+                if sys.getrefcount(self._buffers[i]) == _REFERENCES_WHEN_FREE:
+                    if len(self._buffers[i]) >= size:
+                        return self._buffers[i]
+                    del self._buffers[i]
+                    break
+            buffer = np.empty(size, np.uint8)
+            if len(self._buffers) < _POOLED_BUFFERS:
+                self._buffers.append(buffer)
+            return buffer
+
+    def clear(self) -> None:
+        """Forget the buffers; those that somebody holds live on with their holder."""
+        self._buffers.clear()
+
+
+class HostWindows:
+    """Windows of a table in main memory, gathered into memory of this process.
+
+    Parameters
+    ----------
+    pinned : page-locked memory, from torch's pool: torch gives it out again only after copies
+        from it to a device have completed.
+    num_threads : of the gather; default all that Numba uses.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        form: WindowForm,
+        *,
+        pinned: bool = False,
+        num_threads: int | None = None,
+    ) -> None:
+        assert isinstance(table.X, np.ndarray) and isinstance(table.y, np.ndarray)
+        self.device = torch.device("cpu")
+        self._table, self._form, self._y = table, form, table.y
+        converted = table.shift is not None or form.dtype is not table.dtype
+        self._gather = WindowGather(
+            table.X,
+            form.window,
+            dtype=array_dtype(form.dtype) if converted else None,
+            shift=table.shift,
+            factor=table.factor,
+            num_threads=num_threads,
+        )
+        self._dtype, self._pinned = array_dtype(form.dtype), pinned
+        self._window_bytes = form.window * table.columns * self._dtype.itemsize
+        self._pool = BufferPool()
+
+    def batches(
+        self, ends: NDArray[np.int64], sizes: Sequence[int]
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Batches of ``sizes`` windows each, which end at rows ``ends``, one after the other."""
+        # One look-up for all of them: what is done once a batch runs with cold caches.
+        labels = self.labels(ends).split(list(sizes))
+        done = 0
+        for size, some in zip(sizes, labels, strict=True):
+            # No name for the batch: this frame would keep its buffer in use.
+            yield self.batch(ends[done : done + size], some)
+            done += size
+
+    def batch(self, ends: NDArray[np.int64], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """x [b, T, F], y [b, 1] and what else the form asks for, of windows ending at ``ends``."""
+        shape = (len(ends), self._form.window, self._table.columns)
+        if self._pinned:
+            x = torch.empty(shape, dtype=self._form.dtype, pin_memory=True)
+            self.fill(ends, x.view(-1).view(torch.uint8).numpy())
+        else:
+            size = len(ends) * self._window_bytes
+            buffer = self._pool.take(size)
+            self.fill(ends, buffer if len(buffer) == size else buffer[:size])
+            x = as_tensor(np.ndarray(shape, self._dtype, buffer), self._form.dtype)
+        parts = [x, self._own(labels)]
+        if self._form.unmasked is not None:
+            mask = self.mask(ends)
+            if not mask.all():
+                zero_nans(x)
+            parts.append(self._own(mask))
+        if self._form.index:
+            parts.append(self._own(torch.from_numpy(ends)))
+        return tuple(parts)
+
+    def fill(self, ends: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Gather the windows into the bytes ``out`` of a batch of the form's dtype."""
+        self._gather.fill(ends - (self._form.window - 1), out)
+
+    def labels(self, ends: NDArray[np.int64]) -> torch.Tensor:
+        """y [b, 1]."""
+        # Rows that a plan gave are in range: "clip" is the mode that does not check it again.
+        return torch.from_numpy(self._y.take(ends + self._form.horizon, mode="clip")[:, None])
+
+    def mask(self, ends: NDArray[np.int64]) -> torch.Tensor:
+        """bool [b, T], rows without a NaN."""
+        assert self._form.unmasked is not None
+        window = self._form.window
+        rows = gather_windows(
+            self._form.unmasked[:, None], ends - (window - 1), window, num_threads=1
+        )
+        return torch.from_numpy(rows[:, :, 0])
+
+    def _own(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.pin_memory() if self._pinned else tensor
+
+    def close(self) -> None:
+        """Give the buffers back to the system as soon as nobody holds a batch in them."""
+        self._pool.clear()
+
+
+def zero_nans(x: torch.Tensor) -> None:
+    """Write 0 over every NaN of ``x``; infinities stay."""
+    x.nan_to_num_(nan=0.0, posinf=float("inf"), neginf=float("-inf"))
