@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from tfa_kernels import Feature
+from tfa_kernels import Feature, FeatureSpec, _plan
+from tfa_kernels import _features_nb as nb
 
 Bars = dict[str, Any]
 
@@ -80,3 +82,26 @@ def run_script() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def build_in_chunks() -> Callable[..., npt.NDArray[np.float32]]:
+    """``build(bars, spec, rows)``: the features of one series, so many rows to a call."""
+
+    def build(bars: Bars, spec: FeatureSpec, rows: int) -> npt.NDArray[np.float32]:
+        plan = _plan.plan_columns(spec, 0, len(spec.features), None)
+        columns = _plan.kernel_bars(bars)
+        legacy = spec.convention == "legacy"
+        state = nb.new_state(len(spec.features), plan.sources.size, plan.history, plan.memory)
+        fill = 0.0 if legacy else np.nan
+        out = np.empty((len(bars["close"]), len(spec.features)), np.float32)
+        for start in range(0, len(out), rows):
+            chunk = [column[start : start + rows] for column in columns]
+            nb.rows(
+                *chunk, plan.units, plan.sources, _plan.lookbacks(spec), _plan.params(spec),
+                legacy, fill, spec.emit_from_index, spec.pad_value, plan.history, *state, start,
+                out[start : start + rows],
+            )  # fmt: skip
+        return out
+
+    return build
