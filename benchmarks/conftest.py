@@ -26,6 +26,10 @@ class Pairs:
 
 _results = pytest.StashKey[dict[str, Pairs]]()
 _peers = pytest.StashKey[dict[str, Pairs]]()
+_lengths = pytest.StashKey[dict[str, dict[int, Pairs]]]()
+
+# What a plain run leaves out.
+ON_DEMAND = {"peers": "other libraries", "lengths": "every window length"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,16 +45,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_results] = {}
     config.stash[_peers] = {}
+    config.stash[_lengths] = {}
     # Without a saved run the next --benchmark-compare has nothing to compare with.
     if not config.option.benchmark_autosave and not config.option.benchmark_disable:
         config.option.benchmark_autosave = time.strftime("autosave_%Y%m%d_%H%M%S")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "peers" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("peers"):
-                item.add_marker(pytest.mark.skip(reason="other libraries run with -m peers"))
+    for marker, what in ON_DEMAND.items():
+        if marker not in config.option.markexpr:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"{what}: run with -m {marker}"))
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +119,46 @@ def versus(request: pytest.FixtureRequest) -> Callable[..., None]:
     return run
 
 
+@pytest.fixture
+def across_windows(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``across_windows(name, sides, cells, pairs=10)``: time each window in turn with the first.
+
+    sides: a build of so many cells per window; the times are kept in ns per cell.
+    """
+
+    def run(
+        name: str, sides: dict[int, Callable[[], object]], cells: int, *, pairs: int = 10
+    ) -> None:
+        shortest = next(iter(sides.values()))
+        rows = request.config.stash[_lengths].setdefault(name, {})
+        for window, build in sides.items():
+            build()
+            times = interleave(build, shortest, pairs)
+            rows[window] = Pairs(*([t / cells * 1e9 for t in side] for side in times))
+
+    return run
+
+
+def _print_lengths(
+    terminalreporter: pytest.TerminalReporter, results: dict[str, dict[int, Pairs]]
+) -> None:
+    if not results:
+        return
+    windows = list(next(iter(results.values())))
+    table = Table(title=f"ns per row; times as long as window {windows[0]}, median with interval")
+    table.add_column("op")
+    for window in windows:
+        table.add_column(f"w {window}", justify="right")
+    for window in windows[1:]:
+        table.add_column(f"{window} : {windows[0]}", justify="right")
+    for name, rows in results.items():
+        costs = [sorted(pairs.before)[len(pairs.before) // 2] for pairs in rows.values()]
+        ratios = [paired_ratio(rows[w].before, rows[w].after) for w in windows[1:]]
+        table.add_row(name, *(f"{cost:.2f}" for cost in costs), *map(str, ratios))
+    terminalreporter.ensure_newline()
+    Console(file=terminalreporter._tw._file, width=160).print(table)
+
+
 def _print_table(
     terminalreporter: pytest.TerminalReporter,
     title: str,
@@ -142,3 +188,4 @@ def pytest_terminal_summary(
     _print_table(terminalreporter, "before / after", headings, config.stash[_results])
     headings = ("columns", "other ms", "ours ms", "other/ours", "pairs", "ours is")
     _print_table(terminalreporter, "others / ours", headings, config.stash[_peers])
+    _print_lengths(terminalreporter, config.stash[_lengths])

@@ -40,6 +40,8 @@ from tfa_kernels._rolling_nb import HUGE, LOST, RESEED_ROWS, roll
 LEAST_VARIANCE = 1e-16
 # Beyond it a variance does not fit float32, where the square root is begun.
 MOST_VARIANCE = 1e36
+# Rows that go side by side or, where one of them is not steady, lane by lane.
+SEGMENT = 64
 
 
 @inline_kernel
@@ -86,59 +88,66 @@ def _steady(u):
 def _side_by_side(u, lo, hi, at, scores):
     """Rows lo..hi of steady lanes to elements `at` on of their columns.
 
-    Return, per lane, whether a row was not steady after all: the lane keeps its state of row lo.
+    Return how many rows are done and the lanes are ready to go on behind: all of them, or those
+    before the segment where a row of some lane was not steady after all.
     """
     n, new = hi - lo, read(u, 0, lo, hi)
     unusable = 0
     for r in range(n):
         unusable += 0 if abs(new[r]) < HUGE else 1
     if unusable:
-        return splat(1.0) > splat(0.0)
+        return 0
     wa, wb, wc, wd = window(u, 0), window(u, 1), window(u, 2), window(u, 3)
     xa, xb = read(u, 0, lo - wa, hi - wa), read(u, 0, lo - wb, hi - wb)
     xc, xd = read(u, 0, lo - wc, hi - wc), read(u, 0, lo - wd, hi - wd)
     a, b, c, d = written(u, 0)[at:], written(u, 1)[at:], written(u, 2)[at:], written(u, 3)[at:]
     inverse = splat(1.0) / windows(u)
     shift, s1, s2, peak = states(u, 0), states(u, 1), states(u, 2), states(u, 3)
-    least = splat(LOST)
-    lost = splat(1.0) > splat(1.0)
-    whole = n - n % LANES
-    for r in range(0, whole, LANES):
-        old = lanes(xa[r], xb[r], xc[r], xd[r])
-        s1, s2, peak, m0, d0, q0 = _step(splat(new[r]), old, shift, inverse, s1, s2, peak)
-        lost = lost | not_at_least(q0, least * peak)
-        old = lanes(xa[r + 1], xb[r + 1], xc[r + 1], xd[r + 1])
-        s1, s2, peak, m1, d1, q1 = _step(splat(new[r + 1]), old, shift, inverse, s1, s2, peak)
-        lost = lost | not_at_least(q1, least * peak)
-        old = lanes(xa[r + 2], xb[r + 2], xc[r + 2], xd[r + 2])
-        s1, s2, peak, m2, d2, q2 = _step(splat(new[r + 2]), old, shift, inverse, s1, s2, peak)
-        lost = lost | not_at_least(q2, least * peak)
-        old = lanes(xa[r + 3], xb[r + 3], xc[r + 3], xd[r + 3])
-        s1, s2, peak, m3, d3, q3 = _step(splat(new[r + 3]), old, shift, inverse, s1, s2, peak)
-        lost = lost | not_at_least(q3, least * peak)
-        if scores:
-            v0, v1, v2, v3 = q0 * inverse, q1 * inverse, q2 * inverse, q3 * inverse
-            c0, c1, c2, c3 = coarse_inverse_roots(v0, v1, v2, v3)
-            m0, m1, m2, m3 = (
-                _scores(d0, v0, c0), _scores(d1, v1, c1), _scores(d2, v2, c2), _scores(d3, v3, c3),
-            )  # fmt: skip
-        store_rows(a, b, c, d, r, m0, m1, m2, m3)
-    for r in range(whole, n):
-        old = lanes(xa[r], xb[r], xc[r], xd[r])
-        s1, s2, peak, m, far, q = _step(splat(new[r]), old, shift, inverse, s1, s2, peak)
-        lost = lost | not_at_least(q, least * peak)
-        if scores:
-            v = q * inverse
-            coarse, _, _, _ = coarse_inverse_roots(v, v, v, v)
-            m = _scores(far, v, coarse)
-        write_lanes(a, b, c, d, r, m)
-    # No squares exceed their peak: a larger variance needs a wider root.
-    lost = lost | (peak * inverse > splat(MOST_VARIANCE))
+    least, most = splat(LOST), splat(MOST_VARIANCE)
+    begin = 0
+    while begin < n:
+        end = min(begin + SEGMENT, n)
+        before1, before2, peak_before = s1, s2, peak
+        lost = splat(1.0) > splat(1.0)
+        whole = end - (end - begin) % LANES
+        for r in range(begin, whole, LANES):
+            old = lanes(xa[r], xb[r], xc[r], xd[r])
+            s1, s2, peak, m0, d0, q0 = _step(splat(new[r]), old, shift, inverse, s1, s2, peak)
+            lost = lost | not_at_least(q0, least * peak)
+            old = lanes(xa[r + 1], xb[r + 1], xc[r + 1], xd[r + 1])
+            s1, s2, peak, m1, d1, q1 = _step(splat(new[r + 1]), old, shift, inverse, s1, s2, peak)
+            lost = lost | not_at_least(q1, least * peak)
+            old = lanes(xa[r + 2], xb[r + 2], xc[r + 2], xd[r + 2])
+            s1, s2, peak, m2, d2, q2 = _step(splat(new[r + 2]), old, shift, inverse, s1, s2, peak)
+            lost = lost | not_at_least(q2, least * peak)
+            old = lanes(xa[r + 3], xb[r + 3], xc[r + 3], xd[r + 3])
+            s1, s2, peak, m3, d3, q3 = _step(splat(new[r + 3]), old, shift, inverse, s1, s2, peak)
+            lost = lost | not_at_least(q3, least * peak)
+            if scores:
+                v0, v1, v2, v3 = q0 * inverse, q1 * inverse, q2 * inverse, q3 * inverse
+                c0, c1, c2, c3 = coarse_inverse_roots(v0, v1, v2, v3)
+                m0, m1 = _scores(d0, v0, c0), _scores(d1, v1, c1)
+                m2, m3 = _scores(d2, v2, c2), _scores(d3, v3, c3)
+            store_rows(a, b, c, d, r, m0, m1, m2, m3)
+        for r in range(whole, end):
+            old = lanes(xa[r], xb[r], xc[r], xd[r])
+            s1, s2, peak, m, far, q = _step(splat(new[r]), old, shift, inverse, s1, s2, peak)
+            lost = lost | not_at_least(q, least * peak)
+            if scores:
+                v = q * inverse
+                coarse, _, _, _ = coarse_inverse_roots(v, v, v, v)
+                m = _scores(far, v, coarse)
+            write_lanes(a, b, c, d, r, m)
+        # No squares exceed their peak: a larger variance needs a wider root.
+        lost = lost | (peak * inverse > most)
+        if lane(lost, 0) or lane(lost, 1) or lane(lost, 2) or lane(lost, 3):
+            s1, s2, peak = before1, before2, peak_before
+            break
+        begin = end
     for i in range(LANES):
-        if not lane(lost, i):
-            sf = u.floats[column(u, i)]
-            sf[1], sf[2], sf[3] = lane(s1, i), lane(s2, i), lane(peak, i)
-    return lost
+        sf = u.floats[column(u, i)]
+        sf[1], sf[2], sf[3] = lane(s1, i), lane(s2, i), lane(peak, i)
+    return begin
 
 
 @inline_kernel
@@ -163,11 +172,11 @@ def _rolled(u, lo, hi, scores):
         # At fixed rows sums are rebuilt, which takes one row; those after it may be steady.
         rebuilt = t % RESEED_ROWS == 0
         stop = t + 1 if rebuilt else min(hi, (t // RESEED_ROWS + 1) * RESEED_ROWS)
-        lost = splat(1.0) > splat(0.0)
         if not rebuilt and _steady(u):
-            lost = _side_by_side(u, t, stop, t - lo, scores)
-        for i in range(u.shape[IN_USE]):
-            if lane(lost, i):
+            t += _side_by_side(u, t, stop, t - lo, scores)
+            stop = min(stop, t + SEGMENT)
+        if t < stop:
+            for i in range(u.shape[IN_USE]):
                 _alone(u, i, t, stop, t - lo, scores)
         t = stop
 

@@ -14,6 +14,8 @@ HUGE = 1e140
 RESEED_ROWS = 1024
 RESEED_WINDOWS = 4
 LOST = 1e-5
+# Rows that are walked again one by one where any of them needs a rebuild.
+ATTEMPT = 128
 
 
 @inline_kernel
@@ -53,7 +55,7 @@ def roll(x, base, lo, hi, w, sf, si, work):
     while t < hi:
         if t % period == 0:
             si[1] = 1
-        stop = min(hi, (t // period + 1) * period)
+        stop = min(hi, t + ATTEMPT, (t // period + 1) * period)
         whole = t >= w and t - si[0] >= w
         if whole and si[1]:
             # One row rebuilds the sums; the rows after it may be steady.

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Ops of the typical price (high + low + close) / 3, in float32 in "legacy"."""
+"""The typical price (high + low + close) / 3, in float32 in "legacy", and its money flow."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ EQUAL = 1e-14
 
 
 @inline_kernel
-def _typical(u, lo, hi, out):
+def typical(u, lo, hi, out):
     h, s, c = read(u, 0, lo, hi), read(u, 1, lo, hi), read(u, 2, lo, hi)
     if u.legacy:
         # Ties between neighbours decide the money flow's sign, so the rounding is part of it.
@@ -34,7 +34,7 @@ def mfi(u, lo, hi):
     n, w, sf = hi - lo, window(u, 0), u.floats[column(u, 0)]
     equal = 0.0 if u.legacy else EQUAL
     rising, falling, price = u.work[0], u.work[1], u.work[2]
-    _typical(u, lo, hi, price)
+    typical(u, lo, hi, price)
     before = price[0] if lo == 0 else sf[2]
     volume, out = read(u, 3, lo, hi), written(u, 0)
     for r in range(n):
@@ -60,47 +60,3 @@ def mfi(u, lo, hi):
         for r in range(n):
             total = rising[r] + falling[r]
             out[r] = 0.0 if total <= 0.0 else 100.0 * (rising[r] / total)
-
-
-@op_kernel
-def cci(u, lo, hi):
-    """Distance of the typical price from its mean over w rows, in 0.015 mean absolute distances.
-
-    O(w) per row. Sums are about the newest price, anew for every row: a flat window is exactly
-    flat, and only the window's rows enter, so a non-finite price is gone with its row. kept: w
-    floats and one per row of a call, for the prices of its rows and of the w rows before them.
-    State: ints[0], how many rows the call before had.
-    """
-    n, w, si, kept = hi - lo, window(u, 0), u.ints[column(u, 0)], u.kept
-    if lo > 0:
-        shift = si[0]
-        for i in range(w):
-            kept[i] = kept[shift + i]
-    si[0] = n
-    price, mean, distance, out = kept[w : w + n], u.work[0, :n], u.work[1, :n], written(u, 0)
-    _typical(u, lo, hi, price)
-    # Row by row the sum would be a chain of adds; one lag at a time, rows are side by side.
-    for r in range(n):
-        mean[r] = 0.0
-        distance[r] = 0.0
-    for lag in range(1, w):
-        old = kept[w - lag : w - lag + n]
-        for r in range(n):
-            mean[r] += old[r] - price[r]
-    for r in range(n):
-        mean[r] /= w
-    for lag in range(w):
-        old = kept[w - lag : w - lag + n]
-        for r in range(n):
-            distance[r] += abs((old[r] - price[r]) - mean[r])
-    if u.legacy:
-        for r in range(n):
-            d = distance[r] / w
-            out[r] = 0.0 if d <= 1e-8 else -mean[r] / (0.015 * d)
-    else:
-        for r in range(n):
-            d = distance[r] / w
-            zero = EQUAL * abs(price[r] + mean[r])
-            index = 0.0 if d <= zero or abs(mean[r]) <= zero else -mean[r] / (0.015 * d)
-            # Infinity passes as equal to infinity: zero times it makes the row NaN.
-            out[r] = index + 0.0 * mean[r]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfa_kernels import _bar_nb as bar
+from tfa_kernels import _cci_nb as commodity
 from tfa_kernels import _extremes_nb as extremes
 from tfa_kernels import _macd_nb as macd
 from tfa_kernels import _range_nb as ranges
@@ -16,7 +17,6 @@ from tfa_kernels import _rolling_nb as rolling
 from tfa_kernels import _typical_nb as typical
 from tfa_kernels import _volume_nb as volume
 from tfa_kernels._addressed import AddressedKernel
-from tfa_kernels._op_nb import TILE
 
 CONVENTIONS = ("legacy", "talib")
 
@@ -159,7 +159,10 @@ OPS = {
         memory=lambda w, p: 2 * (w + 2),
     ),
     "MFI": Op(typical.mfi, 14, _after(0), _after(0), 7.4, _HLCV, memory=lambda w, p: 2 * (w + 1)),
-    "CCI": Op(typical.cci, 20, _after(0), _after(-1), 9.2, _HLC, memory=lambda w, p: w + TILE),
+    "CCI": Op(
+        commodity.cci, 20, _after(0), _after(-1), 6.0, _HLC,
+        memory=lambda w, p: 4 * w + commodity.MEMORY,
+    ),
 }
 # fmt: on
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from tfa_kernels import Feature, FeatureSpec, load_spec
+from tfa_kernels import Feature, FeatureSpec, _plan, load_spec
+from tfa_kernels import _features_nb as nb
 from tfa_kernels.ops import OPS, SOURCES
 
 Bars = dict[str, Any]
@@ -103,3 +105,27 @@ def every_op() -> Callable[..., FeatureSpec]:
         return load_spec({**raw, "alignment_policy": policy} if policy else raw)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def build_in_chunks() -> Callable[..., npt.NDArray[np.float32]]:
+    """``build(bars, spec, rows)``: the features of one series, so many rows to a call."""
+
+    def build(bars: Bars, spec: FeatureSpec, rows: int) -> npt.NDArray[np.float32]:
+        plan = _plan.plan_columns(spec, 0, len(spec.features), None)
+        columns = _plan.kernel_bars(bars)
+        legacy = spec.convention == "legacy"
+        sizes = (plan.sources.size, plan.row_capacity, plan.memory)
+        state = nb.new_state(len(spec.features), *sizes)
+        fill = 0.0 if legacy else np.nan
+        out = np.empty((len(bars["close"]), len(spec.features)), np.float32)
+        for start in range(0, len(out), rows):
+            chunk = [column[start : start + rows] for column in columns]
+            nb.rows(
+                *chunk, plan.units, plan.sources, _plan.lookbacks(spec), _plan.params(spec),
+                legacy, fill, spec.emit_from_index, spec.pad_value, plan.history, *state, start,
+                out[start : start + rows],
+            )  # fmt: skip
+        return out
+
+    return build
