@@ -12,8 +12,9 @@ from tfa_kernels._memory_nb import LINE, byte_pointer, copy_bytes, finish_stream
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
 
-# Values converted at once: a vector register of float32, or several.
-LANES = 16
+# Values converted at once: a whole line of the narrowest format, because half of one written past
+# the caches at a time is slow.
+LANES = 32
 
 
 def convert(out, to, out_kind, source, at, source_kind, shift, factor, column, stream):

@@ -196,6 +196,32 @@ def test_memory_of_dropped_batches_is_not_written_while_the_consumer_reads():
 
 
 @cuda
+@pytest.mark.parametrize("source_of", [ResidentWindows, SentWindows])
+def test_a_consumer_may_change_its_stream_between_batches(source_of):
+    X, y = rows_and_labels(60_000)
+    table, form = Table.of(X, y), WindowForm(64, 0, torch.float32)
+    source, host = source_of(table, form, torch.device("cuda")), HostWindows(table, form)
+    ends = np.random.default_rng(1).integers(70, 60_000, 40 * 500)
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    # The stream that makes the first batches lags behind: a reader that does not wait is too early.
+    with torch.cuda.stream(streams[0]):
+        torch.cuda._sleep(50_000_000)
+    batches = source.batches(ends, [500] * 40)
+    sums = []
+    for i in range(40):
+        with torch.cuda.stream(streams[i % 3]):
+            batch = next(batches)
+            x = (source.deliver(batch) if isinstance(source, SentWindows) else batch)[0]
+            torch.cuda._sleep(2_000_000)
+            sums.append(x.double().sum())
+            # The next batch must not get this memory before the sum is done.
+            del x, batch
+    torch.cuda.synchronize()
+    wanted = [x.double().sum() for x, _ in host.batches(ends, [500] * 40)]
+    torch.testing.assert_close(torch.stack(sums).cpu(), torch.stack(wanted))
+
+
+@cuda
 def test_pinned_batches_of_the_cpu():
     X, y = rows_and_labels(2000)
     plain = WindowLoader(X, y, window=5, batch_size=64)
