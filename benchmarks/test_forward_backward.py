@@ -6,8 +6,8 @@ from torch import nn
 
 from tfa_perf.baseline.model import TFATransformer
 from tfa_perf.config import load_config
-from tfa_perf.train.loop import CPU_MICRO_BATCH
 from tfa_perf.train.model import WindowEncoder
+from tfa_perf.train.step import CPU_MICRO_BATCH
 
 FEATURES, BATCH = 55, 512
 

@@ -79,6 +79,8 @@ class ModelConfig(_Section):
     num_layers: Positive
     ffn_hidden: Positive
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    positions: Literal["none", "learned", "rotary"] = "none"
+    """What tells the rows of a window apart; the legacy model knows "none"."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
@@ -87,6 +89,11 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"nhead: {self.nhead} does not divide d_model {self.d_model}; "
                 f"use one of {', '.join(map(str, near))}"
+            )
+        if self.positions == "rotary" and self.d_model // self.nhead % 2:
+            raise ValueError(
+                f"positions: rotary turns pairs, but a head has {self.d_model // self.nhead} "
+                "columns; use an even d_model / nhead, or learned"
             )
         return self
 
@@ -106,6 +113,10 @@ class TrainConfig(_Section):
     clip_norm: Annotated[Real, Field(gt=0)] | None = 1.0
     amp: Annotated[Literal["auto", "off", "bf16"], BeforeValidator(_off_in_yaml)] = "auto"
     """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere."""
+    compile: bool = False
+    """Run forward and backward through torch.compile."""
+    graph: bool | None = None
+    """Replay one CUDA graph a step; default on a CUDA device."""
     seed: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
     log_every: Positive = 50

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from tfa_perf.config import TrainConfig
-from tfa_perf.data.loader import Batch, WindowLoader
+from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.optimizer import make_optimizer
+from tfa_perf.train.step import make_step
 
-__all__ = ["CPU_MICRO_BATCH", "Step", "evaluate", "train_steps"]
-
-CPU_MICRO_BATCH = 256
+__all__ = ["Step", "evaluate", "train_steps", "use_bf16"]
 
 
 @dataclass(frozen=True)
@@ -41,31 +40,23 @@ def train_steps(
     are cut into micro-batches.
     """
     device = torch.device(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+    optimizer = make_optimizer(model, lr=config.lr, weight_decay=config.weight_decay)
+    step = make_step(
+        model,
+        optimizer,
+        loader,
+        clip_norm=config.clip_norm,
+        accumulation=config.accumulation,
+        micro_batch=config.micro_batch,
+        bf16=use_bf16(config, device),
+        compile=config.compile,
+        graph=device.type == "cuda" if config.graph is None else config.graph,
     )
-    criterion = nn.BCEWithLogitsLoss(reduction="sum")
-    micro_batch = config.micro_batch or (CPU_MICRO_BATCH if device.type == "cpu" else None)
-    autocast = _autocast(config, device)
     model.train()
     for epoch in range(config.epochs):
         loader.set_epoch(epoch)
-        for batches in _groups(loader, config.accumulation):
-            windows = sum(len(x) for x, _ in batches)
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.zeros((), device=device)
-            for x, y in batches:
-                size = micro_batch or len(x)
-                for x_part, y_part in zip(x.split(size), y.split(size), strict=True):
-                    with autocast:
-                        logits = model(x_part)
-                    part = criterion(logits.float(), y_part) / windows
-                    part.backward()
-                    loss += part.detach()
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            yield Step(epoch, windows, loss)
+        for windows in step.epoch():
+            yield Step(epoch, windows, step.loss)
 
 
 @torch.no_grad()
@@ -74,14 +65,13 @@ def evaluate(
 ) -> float:
     """Mean loss of ``model`` over one pass of ``loader``; the model's mode is restored."""
     device = torch.device(device)
-    autocast = _autocast(config, device)
     criterion = nn.BCEWithLogitsLoss(reduction="sum")
     was_training = model.training
     model.eval()
     total = torch.zeros((), device=device)
     windows = 0
     for x, y in loader:
-        with autocast:
+        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(config, device)):
             logits = model(x)
         total += criterion(logits.float(), y)
         windows += len(x)
@@ -89,12 +79,6 @@ def evaluate(
     return total.item() / windows
 
 
-def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    bf16 = config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-
-
-def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    iterator = iter(batches)
-    while group := list(islice(iterator, size)):
-        yield group
+def use_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the config's ``amp`` means bfloat16 autocast on ``device``."""
+    return config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda")

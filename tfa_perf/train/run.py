@@ -87,7 +87,7 @@ def train(
         soft_wrap=True,
     )
     torch.manual_seed(config.train.seed)
-    model = WindowEncoder(dataset.X.shape[1], config.model).to(device)
+    model = WindowEncoder(dataset.X.shape[1], config.model, window=config.data.window).to(device)
     steps_per_epoch = -(-len(train_loader) // config.train.accumulation)
     total = min(steps_per_epoch * config.train.epochs, max_steps or sys.maxsize)
 
