@@ -109,7 +109,14 @@ class TrainConfig(_Section):
     cache) and the whole batch on a GPU. It does not change the gradient."""
     epochs: Positive = 25
     lr: Annotated[Real, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The learning rate after warm-up: "cosine" falls to 0 at the end of the last epoch."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps over which the learning rate rises to ``lr``."""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.01
+    pos_weight: Annotated[Real, Field(gt=0)] | Literal["balanced"] | None = None
+    """Weight of windows labelled 1 in the training loss; "balanced" is the number of the others
+    over theirs. The validation loss stays unweighted."""
     clip_norm: Annotated[Real, Field(gt=0)] | None = 1.0
     amp: Annotated[Literal["auto", "off", "bf16"], BeforeValidator(_off_in_yaml)] = "auto"
     """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere."""
@@ -119,6 +126,10 @@ class TrainConfig(_Section):
     """Replay one CUDA graph a step; default on a CUDA device."""
     seed: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
+    patience: Positive | None = None
+    """Epochs without a lower validation loss after which training stops; default never."""
+    checkpoint_every: Positive | None = None
+    """Optimizer steps between two checkpoints, beside the one after each epoch."""
     log_every: Positive = 50
     """Steps between two reads of the loss, each of which waits for the device."""
 

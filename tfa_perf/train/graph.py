@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -39,14 +40,14 @@ class FixedShapeStep(TrainStep):
             None,
         )
 
-    def epoch(self) -> Iterator[int]:
+    def epoch(self, skip: int = 0) -> Iterator[int]:
         """As for eager steps; the very first step takes longer, because it prepares the others.
 
         Raises ValueError where a group must be padded and the model has batch normalisation,
         through which padding would change the other windows.
         """
         source = self.loader if self._resident is None else self._resident.row_batches()
-        for group in grouped(source, self.accumulation):
+        for group in grouped(islice(source, skip, None), self.accumulation):
             if self._feed is None or not self._feed.fits(group):
                 self._feed = self._feed_for(group)
                 self._changed("sizes")

@@ -137,16 +137,26 @@ class TrainStep:
         self._windows = 0
         return mean
 
-    def epoch(self) -> Iterator[int]:
+    def losses(self) -> dict[str, Any]:
+        """What ``mean_loss`` will be computed from, for `load_losses`; waits for the device."""
+        return {"sum": self._loss_sum.item(), "windows": self._windows}
+
+    def load_losses(self, state: dict[str, Any]) -> None:
+        self._loss_sum.fill_(state["sum"])
+        self._windows = state["windows"]
+
+    def epoch(self, skip: int = 0) -> Iterator[int]:
         """One pass over the loader; yields the number of windows after each optimizer step.
 
-        Nothing in it waits for the device where the loader does not.
+        The first ``skip`` batches are taken and left. Nothing in a step waits for the device
+        where the loader does not.
         """
-        for group in grouped(self.loader, self.accumulation):
+        for group in grouped(islice(self.loader, skip, None), self.accumulation):
             batches = [self._on_device(batch) for batch in group]
             windows = sum(len(x) for x, _ in batches)
             self.optimizer.zero_grad(set_to_none=True)
-            weight = torch.full((len(batches[0][0]), 1), 1 / windows, device=self.device)
+            largest = max(len(x) for x, _ in batches)
+            weight = torch.full((largest, 1), 1 / windows, device=self.device)
             self._step((x, y, weight[: len(x)]) for x, y in batches)
             self._loss_sum.add_(self._loss, alpha=windows)
             self._windows += windows
