@@ -42,5 +42,5 @@ def test_balanced_gives_either_label_the_same_total_weight(dataset):
 
 
 def test_balanced_needs_both_labels(dataset):
-    with pytest.raises(ConfigError, match="pos_weight.*both labels"):
+    with pytest.raises(ConfigError, match=r"pos_weight.*both labels"):
         criterion_of(dataclasses.replace(dataset, y=np.ones_like(dataset.y)), "balanced")

@@ -131,6 +131,8 @@ class GraphStep(FixedShapeStep):
     def _changed(self, what: str) -> None:
         if self._graph is not None:
             _log.info("capturing the step again: %s changed", what)
+            # It may still be running.
+            torch.cuda.synchronize(self.device)
             self._graph = None
 
     def _execute(self) -> None:
