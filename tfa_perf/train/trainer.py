@@ -129,14 +129,14 @@ class Trainer:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
-        # The moments are the run's; how they are updated is this device's own matter.
+        # The moments are the run's; how they are updated is this device's own matter, and the
+        # rate follows from the number of steps.
         own = self.optimizer.param_groups
         groups = [
             {**saved, **{k: group[k] for k in ("lr", "fused", "capturable", "foreach")}}
             for saved, group in zip(state["param_groups"], own, strict=True)
         ]
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
-        self._lr = None
 
     def _set_lr(self) -> None:
         """Set the rate of the step to come, where it is a new one."""
