@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -101,6 +102,9 @@ class GraphStep(FixedShapeStep):
     sizes, dtypes, addresses (``model.to``, ``optimizer.load_state_dict``) or training modes have
     changed. The learning rate may change at any time, by ``set_lr`` or by torch's schedulers.
 
+    A capture frees torch's cuBLAS workspaces, as those of ``mode="reduce-overhead"`` do: a graph
+    captured elsewhere without such care must be captured again after it.
+
     Raises
     ------
     ValueError : no CUDA device, or an optimizer other than a capturable Adam or AdamW.
@@ -156,7 +160,12 @@ class GraphStep(FixedShapeStep):
         graph = torch.cuda.CUDAGraph()
         try:
             # Threads of a loader may go on using CUDA meanwhile.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with (
+                _workspaces_of_its_own(),
+                torch.cuda.graph(
+                    graph, stream=torch.cuda.Stream(self.device), capture_error_mode="thread_local"
+                ),
+            ):
                 self._body()
         except torch.OutOfMemoryError:
             raise
@@ -204,3 +213,18 @@ class GraphStep(FixedShapeStep):
 
     def _read_constants(self) -> list[tuple[Any, ...]]:
         return [tuple(g[name] for name in _CONSTANTS) for g in self.optimizer.param_groups]
+
+
+@contextmanager
+def _workspaces_of_its_own() -> Iterator[None]:
+    """A capture in here takes cuBLAS workspaces from the graph's memory, where they stay.
+
+    Torch keeps a workspace for each stream and frees them all when a model compiled with
+    ``mode="reduce-overhead"`` is captured. A graph that has learned the address of such a
+    workspace then reads and writes memory that is no longer its own.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
