@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--resume", action="store_true", help="go on from last.pt in the --checkpoints folder"
     )
+    train.add_argument("--log", type=Path, metavar="FILE", help="CSV file, one row a validation")
     train.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -168,6 +169,7 @@ def _train(args: argparse.Namespace) -> int:
         out=args.out,
         checkpoints=args.checkpoints,
         resume=args.resume,
+        log=args.log,
     )
     return 0
 
@@ -180,6 +182,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
     from tfa_perf.train.checkpoint import CheckpointError
+    from tfa_perf.train.csv_log import LogError
     from tfa_perf.train.run import DeviceError
 
     return (
@@ -190,11 +193,13 @@ def _input_errors() -> tuple[type[Exception], ...]:
         SeveralSeriesError,
         DeviceError,
         CheckpointError,
+        LogError,
     )
 
 
 def _failures() -> tuple[type[Exception], ...]:
     from tfa_perf.demo.run import SampledRunError
     from tfa_perf.demo.sides import MismatchError
+    from tfa_perf.train.memory import DeviceMemoryError
 
-    return (MismatchError, SampledRunError, OSError)
+    return (MismatchError, SampledRunError, DeviceMemoryError, OSError)

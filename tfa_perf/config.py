@@ -118,8 +118,11 @@ class TrainConfig(_Section):
     """Weight of windows labelled 1 in the training loss; "balanced" is the number of the others
     over theirs. The validation loss stays unweighted."""
     clip_norm: Annotated[Real, Field(gt=0)] | None = 1.0
-    amp: Annotated[Literal["auto", "off", "bf16"], BeforeValidator(_off_in_yaml)] = "auto"
-    """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere."""
+    amp: Annotated[Literal["auto", "off", "bf16", "probe"], BeforeValidator(_off_in_yaml)] = "auto"
+    """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere; "probe" is bfloat16 on a
+    CPU too where a short measurement finds it faster, so two CPUs may differ in the results."""
+    threads: Positive | None = None
+    """CPU threads of torch and of the window gather during a run; default as they are set."""
     compile: bool = False
     """Run forward and backward through torch.compile."""
     graph: bool | None = None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tfa_perf.config import ModelConfig
+from tfa_perf.config import ModelConfig, load_config
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.model import WindowEncoder
 
@@ -62,3 +62,14 @@ def same_function(table):
         other.train()
 
     return check
+
+
+@pytest.fixture
+def tiny_config():
+    """``tiny_config(*overrides)``: the tuned config with a very small model."""
+
+    def make(*overrides):
+        shape = ["d_model=8", "nhead=2", "num_layers=1", "ffn_hidden=8"]
+        return load_config("tuned", [*(f"model.{s}" for s in shape), *overrides])
+
+    return make

@@ -1,7 +1,6 @@
 """Captured steps against eager ones, on a CUDA device."""
 
 import copy
-import gc
 import logging
 import math
 
@@ -217,23 +216,9 @@ def test_graphs_of_torch_compile_beside_it_leave_its_memory_alone(pair, encoder)
             other(x).sum().backward()
         other.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
-    taken = [torch.full((2**20,), torch.nan, device="cuda") for _ in range(64)]
-    close(run(eager, 20), run(graph, 20), rel=5e-2)
-    del taken
-
-
-def test_a_step_that_goes_takes_no_memory_of_another(pair):
-    shape = {"d_model": 128, "nhead": 4, "ffn_hidden": 256}
-    options = {"rows": 5000, "loader_options": {"batch_size": 1024}, "model_options": shape}
-    eager, graph = pair(bf16=True, **options)
-    # More than the streams that torch has, so that one of them captures where ``graph`` did.
-    for step in (graph, *(pair(bf16=True, **options)[1] for _ in range(33))):
-        next(step.epoch())
-    next(eager.epoch())
-    del step
-    gc.collect()
-    torch.cuda.empty_cache()
-    close(run(eager, 20), run(graph, 20), rel=5e-2)
+    # The graph first: eager steps may take the same addresses again and hide what is missing.
+    captured = run(graph, 20)
+    close(run(eager, 20), captured, rel=5e-2)
 
 
 def test_a_constant_of_the_optimizer_that_changes_is_refused(pair):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_best_is_the_model_with_the_lowest_validation_loss_and_patience_ends_the
     # A rate at which training only destroys: the first epoch stays the best.
     changes = ["train.lr=3.0", "train.schedule=constant", "train.patience=2", "train.epochs=9"]
     _, screen = run_here(tmp_path, *changes)
-    losses = [float(line.split()[-1]) for line in epoch_lines(screen)]
+    losses = [float(re.search(r"val loss (\S+)", line)[1]) for line in epoch_lines(screen)]
     best = losses.index(min(losses))
     assert len(losses) == best + 3 < 9
     assert "no lower validation loss for 2 epochs" in screen

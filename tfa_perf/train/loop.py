@@ -9,7 +9,9 @@ from torch import nn
 
 from tfa_perf.config import TrainConfig
 from tfa_perf.data.loader import WindowLoader
-from tfa_perf.train.trainer import Step, Trainer, use_bf16
+from tfa_perf.train.bf16 import probed, use_bf16
+from tfa_perf.train.metrics import Validation, validation
+from tfa_perf.train.trainer import Step, Trainer
 
 __all__ = ["Step", "evaluate", "train_steps"]
 
@@ -22,24 +24,29 @@ def train_steps(
     The gradient of a step is that of the mean loss over all windows of its
     ``config.accumulation`` batches, however they are cut into micro-batches.
     """
+    config = probed(config, model, loader, torch.device(device))
     return Trainer(model, loader, config, device).steps()
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module, loader: WindowLoader, config: TrainConfig, device: torch.device | str
-) -> float:
-    """Mean loss of ``model`` over one pass of ``loader``; the model's mode is restored."""
+) -> Validation:
+    """Figures of ``model`` over one pass of ``loader``; the model's mode is restored.
+
+    Raises ValueError where the loader yields no window.
+    """
     device = torch.device(device)
-    criterion = nn.BCEWithLogitsLoss(reduction="sum")
     was_training = model.training
     model.eval()
-    total = torch.zeros((), device=device)
-    windows = 0
-    for x, y in loader:
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(config, device)):
-            logits = model(x)
-        total += criterion(logits.float(), y)
-        windows += len(x)
-    model.train(was_training)
-    return total.item() / windows
+    logits, labels = [], []
+    try:
+        for x, y in loader:
+            with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(config, device)):
+                logits.append(model(x.to(device, non_blocking=True)).float().flatten())
+            labels.append(y.to(device, non_blocking=True).flatten())
+    finally:
+        model.train(was_training)
+    if not logits:
+        raise ValueError("loader: yields no window to validate with; lower data.train_fraction")
+    return validation(torch.cat(logits), torch.cat(labels))

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tfa_perf.config import Config, ConfigError
 from tfa_perf.data.bars import Bars
 from tfa_perf.data.dataset import Dataset, build_dataset
 from tfa_perf.data.loader import WindowLoader
-from tfa_perf.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from tfa_perf.train.bf16 import use_bf16
+from tfa_perf.train.checkpoint import read_checkpoint, write_checkpoint
+from tfa_perf.train.csv_log import CsvLog
 from tfa_perf.train.early_stopping import EarlyStopping
 from tfa_perf.train.loop import evaluate
+from tfa_perf.train.memory import memory_advice
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.progress import StepProgress
+from tfa_perf.train.resume import last_checkpoint, resume_from, with_amp_known
+from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.step import Criterion
+from tfa_perf.train.threads import torch_threads
 from tfa_perf.train.trainer import Trainer
 
 __all__ = ["DeviceError", "make_loader", "pick_device", "save_model", "train"]
-
-# A file may have moved; whether it still holds the same bars, the scaler tells.
-_MAY_DIFFER = ("bars", "features", "epochs", "patience", "checkpoint_every", "log_every")
 
 
 class DeviceError(ValueError):
@@ -66,6 +71,7 @@ def make_loader(
         shuffle=training and config.train.shuffle,
         seed=config.train.seed,
         device=device,
+        num_threads=config.train.threads,
     )
 
 
@@ -78,13 +84,15 @@ def train(
     out: Path | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
+    log: Path | None = None,
     console: Console | None = None,
 ) -> WindowEncoder:
     """Build the dataset, fit the model, print one line an epoch; write the model to ``out``.
 
     ``max_steps`` ends the run after that many optimizer steps, those before a resumption
     included. Into the folder ``checkpoints`` go ``last.pt``, from which ``resume`` continues, and
-    ``best.pt``, the model with the lowest validation loss.
+    ``best.pt``, the model with the lowest validation loss. ``log`` is a CSV file with a row for
+    each validation.
 
     Raises
     ------
@@ -93,6 +101,8 @@ def train(
     console = console or Console()
     if out is not None:
         _check_folder(out)
+    if log is not None:
+        _check_folder(log)
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
         _check_folder(checkpoints / "last.pt")
@@ -106,15 +116,43 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
+    content = read_checkpoint(last_checkpoint(checkpoints)) if resume else None
     torch.manual_seed(config.train.seed)
     model = WindowEncoder(dataset.X.shape[1], config.model, window=config.data.window).to(device)
-    criterion = make_criterion(config, dataset, device)
-    trainer = Trainer(model, train_loader, config.train, device, criterion=criterion)
-    stopping = EarlyStopping(config.train.patience)
-    if resume:
-        resume_from(_last(checkpoints), config, dataset, trainer, stopping)
-        console.print(f"resumed after step {trainer.done}", highlight=False)
-    total = min(trainer.total, max_steps or sys.maxsize)
+    with torch_threads(config.train.threads):
+        config = with_amp_known(config, content, model, train_loader, device)
+        criterion = make_criterion(config, dataset, device)
+        trainer = Trainer(model, train_loader, config.train, device, criterion=criterion)
+        stopping = EarlyStopping(config.train.patience)
+        if content is not None:
+            resume_from(last_checkpoint(checkpoints), content, config, dataset, trainer, stopping)
+            console.print(f"resumed after step {trainer.done}", highlight=False)
+        rows = None if log is None else CsvLog(log, after=trainer.done)
+        size = config.train.micro_batch or trainer.step.micro_batch or train_loader.batch_size
+        window_shape = (config.data.window, dataset.X.shape[1])
+        bf16 = use_bf16(config.train, device)
+        with memory_advice(model, size, window_shape, bf16=bf16):
+            total = min(trainer.total, max_steps or sys.maxsize)
+            _fit(config, dataset, trainer, val_loader, stopping, total, checkpoints, rows, console)
+    if out is not None:
+        save_model(out, model, config, dataset)
+        console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+    return model
+
+
+def _fit(
+    config: Config,
+    dataset: Dataset,
+    trainer: Trainer,
+    val_loader: WindowLoader,
+    stopping: EarlyStopping,
+    total: int,
+    checkpoints: Path | None,
+    log: CsvLog | None,
+    console: Console,
+) -> None:
+    """Take the steps up to ``total``; validate, log and write checkpoints on the way."""
+    began = time.perf_counter()
 
     def write_last() -> None:
         if checkpoints is not None:
@@ -140,23 +178,26 @@ def train(
                 # Before a look at the validation loss that the whole run would not take.
                 write_last()
             if epoch_ends or trainer.done == total:
-                val_loss = evaluate(model, val_loader, config.train, device)
+                result = evaluate(trainer.model, val_loader, config.train, trainer.device)
+                train_loss = trainer.step.mean_loss()
                 progress.line(
-                    f"epoch {step.epoch + 1}  step {trainer.done}  "
-                    f"train loss {trainer.step.mean_loss():.5f}  val loss {val_loss:.5f}"
+                    f"epoch {step.epoch + 1}  step {trainer.done}  train loss {train_loss:.5f}  "
+                    f"val loss {result.loss:.5f}  AUC {result.auc:.4f}  "
+                    f"calibration error {result.calibration_error:.4f}"
                 )
                 progress.reset()
+                if log is not None:
+                    # Before the checkpoint: a resumed run drops rows after it, and adds none.
+                    rate = learning_rate(trainer.done - 1, trainer.total, config.train)
+                    seconds = round(time.perf_counter() - began, 3)
+                    log.write(step.epoch + 1, trainer.done, seconds, rate, train_loss, *result)
                 if epoch_ends:
-                    if stopping.update(val_loss) and checkpoints is not None:
-                        save_model(checkpoints / "best.pt", model, config, dataset)
+                    if stopping.update(result.loss) and checkpoints is not None:
+                        save_model(checkpoints / "best.pt", trainer.model, config, dataset)
                     write_last()
                 if stopping.stop:
                     progress.line(f"no lower validation loss for {config.train.patience} epochs")
                     break
-    if out is not None:
-        save_model(out, model, config, dataset)
-        console.print(f"wrote {out}", highlight=False, soft_wrap=True)
-    return model
 
 
 def make_criterion(config: Config, dataset: Dataset, device: torch.device) -> Criterion | None:
@@ -183,40 +224,6 @@ def make_criterion(config: Config, dataset: Dataset, device: torch.device) -> Cr
     )
 
 
-def resume_from(
-    path: Path, config: Config, dataset: Dataset, trainer: Trainer, stopping: EarlyStopping
-) -> None:
-    """Put a run back to where ``path`` was written.
-
-    Raises CheckpointError where it was written under another config or with other bars; only
-    what decides when the run ends and what it reports may differ.
-    """
-    content = read_checkpoint(path)
-    if not {"config", "scaler", "trainer", "stopping"} <= content.keys():
-        raise CheckpointError(f"{path}: holds a model, not a run to resume; use last.pt")
-    own = config.model_dump()
-    for section, values in content["config"].items():
-        for key, value in values.items():
-            if key not in _MAY_DIFFER and own[section].get(key) != value:
-                raise CheckpointError(
-                    f"{path}: the run has {section}.{key} = {value!r}, here it is "
-                    f"{own[section].get(key)!r}; resume with the config of the run"
-                )
-    if content["scaler"] != dataset.scaler.to_dict():
-        raise CheckpointError(
-            f"{path}: the run had other training rows (mean and scale of the features differ); "
-            "resume with its bars"
-        )
-    trainer.load_state_dict(content["trainer"])
-    stopping.load_state_dict(content["stopping"])
-
-
-def _last(checkpoints: Path | None) -> Path:
-    if checkpoints is None:
-        raise CheckpointError("resume: name the folder of the checkpoints too")
-    return checkpoints / "last.pt"
-
-
 def _check_folder(out: Path) -> None:
     # Before training, not after it.
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +231,7 @@ def _check_folder(out: Path) -> None:
         raise PermissionError(f"{out}: cannot be written; choose a file in a folder of your own")
 
 
-def save_model(path: Path, model: WindowEncoder, config: Config, dataset: Dataset) -> None:
+def save_model(path: Path, model: nn.Module, config: Config, dataset: Dataset) -> None:
     """Write weights, config, scaler and feature names; an existing file is replaced whole.
 
     ``torch.load(path, weights_only=True)`` reads it.

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from tfa_perf.config import TrainConfig
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.bf16 import use_bf16
 from tfa_perf.train.checkpoint import CheckpointError
 from tfa_perf.train.optimizer import make_optimizer, set_lr
 from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.step import Criterion, make_step
 
-__all__ = ["Step", "Trainer", "use_bf16"]
+__all__ = ["Step", "Trainer"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Trainer:
 
     ``model`` is on ``device`` already. ``state_dict`` between any two steps, loaded into a
     trainer made alike, continues the run: on a CPU bit for bit.
+
+    Raises ValueError for ``amp="probe"`` on a CPU: pass ``probed(config, ...)``.
     """
 
     def __init__(
@@ -144,8 +147,3 @@ class Trainer:
         if lr != self._lr:
             set_lr(self.optimizer, lr)
             self._lr = lr
-
-
-def use_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the config's ``amp`` means bfloat16 autocast on ``device``."""
-    return config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda")
