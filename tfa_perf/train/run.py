@@ -18,12 +18,10 @@ from tfa_perf.config import Config, ConfigError
 from tfa_perf.data.bars import Bars
 from tfa_perf.data.dataset import Dataset, build_dataset
 from tfa_perf.data.loader import WindowLoader
-from tfa_perf.train.bf16 import use_bf16
 from tfa_perf.train.checkpoint import read_checkpoint, write_checkpoint
 from tfa_perf.train.csv_log import CsvLog
 from tfa_perf.train.early_stopping import EarlyStopping
 from tfa_perf.train.loop import evaluate
-from tfa_perf.train.memory import memory_advice
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.progress import StepProgress
 from tfa_perf.train.resume import last_checkpoint, resume_from, with_amp_known
@@ -128,12 +126,8 @@ def train(
             resume_from(last_checkpoint(checkpoints), content, config, dataset, trainer, stopping)
             console.print(f"resumed after step {trainer.done}", highlight=False)
         rows = None if log is None else CsvLog(log, after=trainer.done)
-        size = config.train.micro_batch or trainer.step.micro_batch or train_loader.batch_size
-        window_shape = (config.data.window, dataset.X.shape[1])
-        bf16 = use_bf16(config.train, device)
-        with memory_advice(model, size, window_shape, bf16=bf16):
-            total = min(trainer.total, max_steps or sys.maxsize)
-            _fit(config, dataset, trainer, val_loader, stopping, total, checkpoints, rows, console)
+        total = min(trainer.total, max_steps or sys.maxsize)
+        _fit(config, dataset, trainer, val_loader, stopping, total, checkpoints, rows, console)
     if out is not None:
         save_model(out, model, config, dataset)
         console.print(f"wrote {out}", highlight=False, soft_wrap=True)

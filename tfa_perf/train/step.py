@@ -112,7 +112,7 @@ class TrainStep:
             raise ValueError("model: has no parameter that requires a gradient")
         self.device = self._parameters[0].device
         on_cpu = self.device.type == "cpu"
-        self.micro_batch = micro_batch or (CPU_MICRO_BATCH if on_cpu else None)
+        self._micro_batch = micro_batch or (CPU_MICRO_BATCH if on_cpu else None)
         self._criterion, self._clip_norm, self._bf16 = criterion, clip_norm, bf16
         self._compiled = torch.compile(self._weighted_loss, dynamic=False) if compile else None
         self._compiled_size = 0
@@ -170,7 +170,7 @@ class TrainStep:
         """Forward, backward, clip and update for batches (x, y, weights of the windows)."""
         self._loss.zero_()
         for batch in batches:
-            size = self.micro_batch or len(batch[0])
+            size = self._micro_batch or len(batch[0])
             for x, y, weight in zip(*(part.split(size) for part in batch), strict=True):
                 loss = self._forward(x)(x, y, weight)
                 loss.backward()
