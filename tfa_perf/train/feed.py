@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tfa_perf.data.loader import DeviceWindows, WindowLoader
+from tfa_perf.data.loader import WindowLoader
 
 __all__ = ["BatchFeed", "Feed", "Resident", "RowFeed", "resident"]
 
@@ -29,21 +29,15 @@ class Resident:
 
 def resident(loader: Any) -> Resident | None:
     """The table of ``loader`` where it keeps one on a device, else None."""
-    # The one place that knows how a loader stores its table and its order.
-    source = getattr(loader, "_source", None)
-    if not isinstance(loader, WindowLoader) or not isinstance(source, DeviceWindows):
+    if not isinstance(loader, WindowLoader) or loader.gather_on_device is None:
         return None
+    windows = loader.gather_on_device
 
     def gather(rows: Tensor) -> tuple[Tensor, Tensor]:
-        x = source._windows.index_select(0, rows - (source._window - 1))
-        return x, source._y.index_select(0, rows)[:, None]
+        x, y, *_ = windows(rows)
+        return x, y
 
-    def row_batches() -> Iterator[NDArray[np.int64]]:
-        ends = iter(loader)._ends
-        for first in range(0, len(ends), loader.batch_size):
-            yield ends[first : first + loader.batch_size]
-
-    return Resident(gather, row_batches)
+    return Resident(gather, loader.row_batches)
 
 
 class Feed(Protocol):
