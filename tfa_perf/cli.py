@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return profile(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return _demo(args) if args.command == "demo" else _train(args)
+        return {"demo": _demo, "train": _train, "export": _export}[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="replay one CUDA graph a step (default: the config's train.graph)",
     )
+
+    export = commands.add_parser(
+        "export", help="a fitted model and its scaler as one file for torch.export or ONNX"
+    )
+    export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
+    export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     commands.add_parser(
         "profile",
@@ -174,6 +180,14 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from tfa_perf.train.export import export_model
+
+    export_model(args.model, args.out)
+    print(f"wrote {args.out}")
+    return 0
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
@@ -183,6 +197,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.demo.sides import SeveralSeriesError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.csv_log import LogError
+    from tfa_perf.train.export import ExportError
     from tfa_perf.train.run import DeviceError
 
     return (
@@ -194,6 +209,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         DeviceError,
         CheckpointError,
         LogError,
+        ExportError,
     )
 
 
