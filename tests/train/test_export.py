@@ -12,10 +12,9 @@ from tfa_kernels import build_features
 from tfa_perf.config import load_config
 from tfa_perf.data.bars import load_bars
 from tfa_perf.data.dataset import build_dataset
-from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.checkpoint import CheckpointError, write_checkpoint
 from tfa_perf.train.export import METADATA, ExportError, export_model, load_model
-from tfa_perf.train.run import train
+from tfa_perf.train.run import make_loader, train
 
 BARS = "synthetic:1500"
 
@@ -37,7 +36,7 @@ def fitted(tmp_path_factory):
         raw = build_features(bars, config.data.features).values
         ends = data.split.val_ends[:5]
         window = config.data.window
-        scaled, _ = next(iter(WindowLoader(data.X, data.y, window=window, ends=ends)))
+        scaled = next(iter(make_loader(data, config, torch.device("cpu"), part="val")))[0][:5]
         windows = np.stack([raw[end - window + 1 : end + 1] for end in ends])
         with torch.no_grad():
             made[positions] = folder / "model.pt", windows, model(scaled).numpy(), data.names
