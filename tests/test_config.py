@@ -61,6 +61,8 @@ def test_set_overrides_one_key(override, attribute, expected):
         ("train.clip_norm=x", ["train.clip_norm", "'x'"]),
         ("train.amp=fp8", ["train.amp", "'bf16'", "'fp8'"]),
         ("model.d_model=null", ["model.d_model", "None"]),
+        ("model.positions=sine", ["model.positions", "'rotary'", "'sine'"]),
+        ("train.graph=perhaps", ["train.graph", "'perhaps'"]),
         ("batch_size=1", ["section.key=value"]),
         ("train.batch_size", ["section.key=value"]),
         ("train.a.b=1", ["section.key=value"]),
@@ -124,3 +126,8 @@ def test_paths_in_the_file_are_relative_to_it_and_overrides_to_the_working_direc
 def test_dump_and_validate_round_trip():
     config = load_config("tuned")
     assert Config.model_validate(config.model_dump()) == config
+
+
+def test_rotary_positions_need_an_even_head():
+    with pytest.raises(ConfigError, match=r"model.positions: rotary.*a head has 3 columns"):
+        load_config("report", ["model.d_model=24", "model.nhead=8", "model.positions=rotary"])

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return profile(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return _demo(args) if args.command == "demo" else _train(args)
+        return {"demo": _demo, "train": _train, "export": _export}[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -68,6 +68,29 @@ def _parser() -> argparse.ArgumentParser:
     _shared_arguments(train, config="tuned")
     train.add_argument("--steps", type=_positive, help="stop after this many optimizer steps")
     train.add_argument("--out", type=Path, help="file to write the model to")
+    train.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="folder for last.pt and best.pt"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on from last.pt in the --checkpoints folder"
+    )
+    train.add_argument("--log", type=Path, metavar="FILE", help="CSV file, one row a validation")
+    train.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="run the model through torch.compile (default: the config's train.compile)",
+    )
+    train.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        help="replay one CUDA graph a step (default: the config's train.graph)",
+    )
+
+    export = commands.add_parser(
+        "export", help="a fitted model and its scaler as one file for torch.export or ONNX"
+    )
+    export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
+    export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     commands.add_parser(
         "profile",
@@ -133,17 +156,35 @@ def _demo(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from tfa_perf.config import load_config
     from tfa_perf.data.bars import load_bars
-    from tfa_perf.train.run import pick_device, train
+    from tfa_perf.train.run import DeviceError, pick_device, train
 
-    config = load_config(args.config, args.overrides)
+    switches = [
+        f"train.{name}={str(value).lower()}"
+        for name in ("compile", "graph")
+        if (value := getattr(args, name)) is not None
+    ]
+    config = load_config(args.config, [*args.overrides, *switches])
     device = pick_device(args.device)
+    if config.train.graph and device.type != "cuda":
+        raise DeviceError(f"graph: a CUDA graph needs a CUDA device, this run is on {device}")
     train(
         config,
         load_bars(args.bars or config.data.bars),
         device,
         max_steps=args.steps,
         out=args.out,
+        checkpoints=args.checkpoints,
+        resume=args.resume,
+        log=args.log,
     )
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from tfa_perf.train.export import export_model
+
+    export_model(args.model, args.out)
+    print(f"wrote {args.out}")
     return 0
 
 
@@ -154,9 +195,22 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.train.checkpoint import CheckpointError
+    from tfa_perf.train.csv_log import LogError
+    from tfa_perf.train.export import ExportError
     from tfa_perf.train.run import DeviceError
 
-    return (ConfigError, SpecError, BarsError, SplitError, SeveralSeriesError, DeviceError)
+    return (
+        ConfigError,
+        SpecError,
+        BarsError,
+        SplitError,
+        SeveralSeriesError,
+        DeviceError,
+        CheckpointError,
+        LogError,
+        ExportError,
+    )
 
 
 def _failures() -> tuple[type[Exception], ...]:

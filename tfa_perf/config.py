@@ -79,6 +79,8 @@ class ModelConfig(_Section):
     num_layers: Positive
     ffn_hidden: Positive
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    positions: Literal["none", "learned", "rotary"] = "none"
+    """What tells the rows of a window apart; the legacy model knows "none"."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
@@ -87,6 +89,11 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"nhead: {self.nhead} does not divide d_model {self.d_model}; "
                 f"use one of {', '.join(map(str, near))}"
+            )
+        if self.positions == "rotary" and self.d_model // self.nhead % 2:
+            raise ValueError(
+                f"positions: rotary turns pairs, but a head has {self.d_model // self.nhead} "
+                "columns; use an even d_model / nhead, or learned"
             )
         return self
 
@@ -102,12 +109,30 @@ class TrainConfig(_Section):
     cache) and the whole batch on a GPU. It does not change the gradient."""
     epochs: Positive = 25
     lr: Annotated[Real, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The learning rate after warm-up: "cosine" falls to 0 at the end of the last epoch."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps over which the learning rate rises to ``lr``."""
     weight_decay: Annotated[Real, Field(ge=0)] = 0.01
+    pos_weight: Annotated[Real, Field(gt=0)] | Literal["balanced"] | None = None
+    """Weight of windows labelled 1 in the training loss; "balanced" is the number of the others
+    over theirs. The validation loss stays unweighted."""
     clip_norm: Annotated[Real, Field(gt=0)] | None = 1.0
-    amp: Annotated[Literal["auto", "off", "bf16"], BeforeValidator(_off_in_yaml)] = "auto"
-    """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere."""
+    amp: Annotated[Literal["auto", "off", "bf16", "probe"], BeforeValidator(_off_in_yaml)] = "auto"
+    """Autocast: "auto" is bfloat16 on a CUDA device and off elsewhere; "probe" is bfloat16 on a
+    CPU too where a short measurement finds it faster, so two CPUs may differ in the results."""
+    threads: Positive | None = None
+    """CPU threads of torch and of the window gather during a run; default as they are set."""
+    compile: bool = False
+    """Run forward and backward through torch.compile."""
+    graph: bool | None = None
+    """Replay one CUDA graph a step; default on a CUDA device."""
     seed: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
+    patience: Positive | None = None
+    """Epochs without a lower validation loss after which training stops; default never."""
+    checkpoint_every: Positive | None = None
+    """Optimizer steps between two checkpoints, beside the one after each epoch."""
     log_every: Positive = 50
     """Steps between two reads of the loss, each of which waits for the device."""
 

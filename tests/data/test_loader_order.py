@@ -261,3 +261,27 @@ def test_the_order_of_a_seed_stays_what_it_was():
     # A checkpoint of one version goes on in the next: changing these numbers breaks resume.
     assert ShuffledOrder(1000, 1, 2).windows(0, 6).tolist() == [330, 856, 421, 5, 261, 634]
     assert BlockOrder(1000, 1, 2, 10, 4).windows(0, 6).tolist() == [294, 550, 552, 296, 293, 280]
+
+
+@pytest.mark.parametrize("shuffle", [False, True, "block"])
+def test_row_batches_are_the_last_rows_of_the_batches(shuffle):
+    X = np.arange(700, dtype=np.float32).reshape(350, 2)
+
+    def make():
+        return WindowLoader(
+            X, X[:, 0], window=5, batch_size=16, shuffle=shuffle, seed=3, return_index=True
+        )
+
+    want = [index.numpy() for *_, index in make()]
+    loader = make()
+    got = loader.row_batches()
+    for k, rows in enumerate(got):
+        np.testing.assert_array_equal(rows, want[k])
+        if k == 6:
+            break
+    again = make()
+    again.load_state_dict(loader.state_dict())
+    rest = list(again.row_batches())
+    assert len(rest) == len(want) - 7
+    for rows, expected in zip(rest, want[7:], strict=True):
+        np.testing.assert_array_equal(rows, expected)

@@ -51,7 +51,9 @@ def test_learns_a_planted_signal():
     model, record = fitted(TrainConfig(epochs=12, lr=3e-3))
     held_out = WindowLoader(X, y, window=WINDOW, batch_size=64)
     assert record[0].loss.item() > 0.6
-    assert evaluate(model, held_out, TrainConfig(), "cpu") < 0.3
+    result = evaluate(model, held_out, TrainConfig(), "cpu")
+    assert result.loss < 0.3
+    assert result.auc > 0.95
 
 
 def test_same_weights_as_the_reports_loop():
@@ -118,7 +120,7 @@ def test_evaluate_is_the_mean_over_windows_and_restores_the_mode():
     X, y = planted(50)
     model = WindowEncoder(FEATURES, MODEL)
     loader = WindowLoader(X, y, window=WINDOW, batch_size=16)
-    loss = evaluate(model, loader, TrainConfig(), "cpu")
+    loss = evaluate(model, loader, TrainConfig(), "cpu").loss
     assert model.training
     windows = torch.from_numpy(np.stack([X[t - WINDOW + 1 : t + 1] for t in range(WINDOW - 1, 50)]))
     with torch.no_grad():

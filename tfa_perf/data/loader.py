@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from tfa_kernels._jit import resolve_threads
@@ -24,6 +25,7 @@ from tfa_perf.data.order import (
     SequentialOrder,
     Shares,
     ShuffledOrder,
+    merged,
 )
 from tfa_perf.data.prefetch import Prefetch
 from tfa_perf.data.sent_windows import SentWindows
@@ -240,6 +242,26 @@ class WindowLoader:
         self._passes.add(batches)
         return batches
 
+    @property
+    def gather_on_device(self) -> Callable[[torch.Tensor], Batch] | None:
+        """Batches of windows by their last rows, int64 [b] on the device, without a loader's pass.
+
+        For steps that gather by themselves, in a CUDA graph; None unless the table is on a device.
+        """
+        return self._source.windows if isinstance(self._source, ResidentWindows) else None
+
+    def row_batches(self) -> Iterator[NDArray[np.int64]]:
+        """A pass of last rows, int64 [b] on the host, one array for each batch; no windows."""
+        start, self._resume_at = self._resume_at, 0
+        self._position = start
+        for some, ends in self._groups(self._order(), start):
+            done = 0
+            for first, end, position in some:
+                self._position = position
+                yield ends[done : done + end - first]
+                done += end - first
+        self._position = self._count
+
     def close(self) -> None:
         """End the passes that are under way, and let go of buffers that nobody holds."""
         for batches in list(self._passes):
@@ -271,13 +293,10 @@ class WindowLoader:
         return SequentialOrder(count)
 
     def _produce(self, order: Order, start: int) -> Generator[_Item, None, None]:
-        steps = self._shares.from_position(start, order.count)
         pages = BlockPages.of(self._table, self._plan, order)
-        while some := list(islice(steps, _STEPS_TOGETHER)):
+        for some, ends in self._groups(order, start):
             if pages is not None:
                 pages.reach(some[0][0], some[-1][1])
-            windows = [order.windows(first, end) for first, end in _merged(some)]
-            ends = self._plan.index.last_rows(np.concatenate(windows))
             batches = self._source.batches(ends, [end - first for first, end, _ in some])
             for first, end, position in some:
                 # No name for the batch: this frame would keep its buffer in use.
@@ -285,13 +304,11 @@ class WindowLoader:
         if pages is not None:
             pages.reach(0, 0)
 
-
-def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """Ranges of positions that the steps take, in order, neighbours joined."""
-    ranges: list[tuple[int, int]] = []
-    for first, end, _ in steps:
-        if ranges and ranges[-1][1] == first:
-            ranges[-1] = ranges[-1][0], end
-        else:
-            ranges.append((first, end))
-    return ranges
+    def _groups(
+        self, order: Order, start: int
+    ) -> Iterator[tuple[list[tuple[int, int, int]], NDArray[np.int64]]]:
+        """Steps (first, end, position after), several at a time, and their windows' last rows."""
+        steps = self._shares.from_position(start, order.count)
+        while some := list(islice(steps, _STEPS_TOGETHER)):
+            windows = [order.windows(first, end) for first, end in merged(some)]
+            yield some, self._plan.index.last_rows(np.concatenate(windows))

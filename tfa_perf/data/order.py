@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from tfa_kernels.order import permuted_range
 from tfa_perf.data.window_set import checked_int
 
-__all__ = ["BlockOrder", "GivenOrder", "Order", "SequentialOrder", "Shares", "ShuffledOrder"]
+__all__ = [
+    "BlockOrder",
+    "GivenOrder",
+    "Order",
+    "SequentialOrder",
+    "Shares",
+    "ShuffledOrder",
+    "merged",
+]
 
 _KEYS = 8
 _WORD = 0xFFFFFFFF
@@ -199,3 +207,14 @@ class Shares:
     def _rest(self, count: int) -> int:
         rest = 0 if self.drop_last else count % (self.batch_size * self.world_size)
         return rest * (self.rank + 1) // self.world_size - rest * self.rank // self.world_size
+
+
+def merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Ranges of positions that the steps take, in order, neighbours joined."""
+    ranges: list[tuple[int, int]] = []
+    for first, end, _ in steps:
+        if ranges and ranges[-1][1] == first:
+            ranges[-1] = ranges[-1][0], end
+        else:
+            ranges.append((first, end))
+    return ranges

@@ -1,0 +1,99 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tfa_perf.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+
+CONTENT = {"weights": torch.arange(5.0), "step": 3, "nested": {"names": ["a", "b"], "none": None}}
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, CONTENT)
+    content = read_checkpoint(path)
+    assert torch.equal(content.pop("weights"), CONTENT["weights"])
+    assert content == {key: CONTENT[key] for key in ("step", "nested")}
+    assert list(tmp_path.iterdir()) == [path]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"step": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        write_checkpoint(path, {"step": 2, "cannot": lambda: None})
+    assert read_checkpoint(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def test_reading_runs_no_code_from_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Payload()}, "evil.pt")
+    with pytest.raises(CheckpointError, match=r"evil\.pt: cannot be read"):
+        read_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("size", [0, 10, 0.5, 0.99])
+def test_a_torn_file_is_named_on_one_line(tmp_path, size):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, CONTENT)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: size if size >= 1 or size == 0 else int(len(whole) * size)])
+    with pytest.raises(CheckpointError, match=r"last\.pt: cannot be read") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_and_no_file_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.pt: no such checkpoint"):
+        read_checkpoint(tmp_path / "none.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"text\.pt"):
+        read_checkpoint(tmp_path / "text.pt")
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from tfa_perf.train.checkpoint import write_checkpoint
+path = Path(sys.argv[1])
+for step in range(1_000_000):
+    write_checkpoint(path, {"step": step, "weights": torch.full((200_000,), float(step))})
+    print(step, flush=True)
+"""
+
+
+def test_killed_at_any_moment_a_whole_checkpoint_is_there(tmp_path):
+    path = tmp_path / "last.pt"
+    for kill in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True
+        )
+        confirmed = int(writer.stdout.readline())
+        time.sleep(0.03 * kill)
+        writer.send_signal(signal.SIGKILL)
+        confirmed = max([confirmed, *map(int, writer.stdout.read().split())])
+        writer.wait()
+        content = read_checkpoint(path)
+        assert content["step"] in (confirmed, confirmed + 1)
+        assert (content["weights"] == content["step"]).all()
+    # What the killed ones left behind goes with the next write.
+    write_checkpoint(path, {"step": 0})
+    assert list(tmp_path.iterdir()) == [path]

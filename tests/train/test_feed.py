@@ -1,0 +1,81 @@
+"""Row numbers and batches as a captured step reads them, on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from tfa_perf.train.feed import BatchFeed, Resident, RowFeed
+
+WINDOW = 6
+
+
+@pytest.fixture
+def source(table):
+    X, y = table(50)
+    rows, labels = torch.from_numpy(X), torch.from_numpy(y)
+
+    def gather(ends):
+        before = torch.arange(WINDOW - 1, -1, -1)
+        return rows[ends[:, None] - before], labels[ends][:, None]
+
+    return Resident(gather, lambda: iter(()))
+
+
+def merged(feed):
+    return [torch.cat(parts) for parts in zip(*feed.batches(), strict=True)]
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (4, 4, 1), (4, 2), (1,)])
+def test_rows_are_gathered_weighed_and_padded(table, source, sizes):
+    X, y = table(50)
+    ends = np.random.default_rng(0).permutation(np.arange(WINDOW - 1, 50))[: sum(sizes)]
+    group = np.split(ends, np.cumsum(sizes)[:-1])
+    feed = RowFeed(source, [np.zeros(4, np.int64)], 3, "cpu")
+    # What an earlier group left behind must not show.
+    feed.fill([np.full(12, 30)])
+    assert feed.fits(group)
+    assert feed.fill(group) == sum(sizes) == feed.count.item()
+    assert [len(x) for x, _, _ in feed.batches()] == [4, 4, 4]
+    x, labels, weights = merged(feed)
+    n = len(ends)
+    expected = np.stack([X[end - WINDOW + 1 : end + 1] for end in ends])
+    np.testing.assert_array_equal(x[:n], expected)
+    np.testing.assert_array_equal(labels[:n, 0], y[ends])
+    assert x.isfinite().all()
+    torch.testing.assert_close(weights[:n], torch.full((n, 1), 1 / n))
+    assert not weights[n:].any()
+
+
+def test_more_rows_than_room_do_not_fit(source):
+    feed = RowFeed(source, [np.full(4, 10)], 2, "cpu")
+    assert feed.fits([np.full(4, 10)] * 2)
+    assert not feed.fits([np.full(5, 10), np.full(4, 10)])
+
+
+def test_batches_are_copied_weighed_and_padded_with_zeros():
+    x, y = torch.randn(5, 3, 2), torch.randn(5, 1)
+    feed = BatchFeed([(x[:4], y[:4])], 2, torch.device("cpu"))
+    feed.fill([(torch.full((8, 3, 2), torch.nan), torch.full((8, 1), torch.nan))])
+    assert feed.fill([(x[:3], y[:3]), (x[3:], y[3:])]) == 5 == feed.count.item()
+    read = merged(feed)
+    assert torch.equal(read[0][:5], x)
+    assert torch.equal(read[1][:5], y)
+    assert not read[0][5:].any()
+    assert not read[1][5:].any()
+    torch.testing.assert_close(read[2], torch.tensor([[0.2]] * 5 + [[0.0]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("batch", "fits"),
+    [
+        ((torch.zeros(4, 3, 2), torch.zeros(4, 1)), True),
+        ((torch.zeros(1, 3, 2), torch.zeros(1, 1)), True),
+        ((torch.zeros(5, 3, 2), torch.zeros(5, 1)), False),
+        ((torch.zeros(4, 4, 2), torch.zeros(4, 1)), False),
+        ((torch.zeros(4, 3, 2).double(), torch.zeros(4, 1)), False),
+        ((torch.zeros(4, 3, 2), torch.zeros(4, 2)), False),
+    ],
+)
+def test_what_fits_a_feed_of_batches(batch, fits):
+    feed = BatchFeed([(torch.zeros(4, 3, 2), torch.zeros(4, 1))], 1, torch.device("cpu"))
+    assert feed.fits([batch]) == fits

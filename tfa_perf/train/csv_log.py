@@ -1,0 +1,79 @@
+"""The course of a run as a CSV file, one row a validation."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+__all__ = ["COLUMNS", "CsvLog", "LogError"]
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "seconds",
+    "learning_rate",
+    "train_loss",
+    "val_loss",
+    "val_auc",
+    "val_calibration_error",
+)
+
+
+class LogError(ValueError):
+    """A file that is no training log."""
+
+
+class CsvLog:
+    """Appends rows to ``path``, each in the file before ``write`` returns.
+
+    Parameters
+    ----------
+    path : the file; its folder is made.
+    after : keep the rows of a file that is there up to this step and drop later ones, which a
+        resumed run writes again; with 0 the file starts anew.
+
+    Raises
+    ------
+    LogError : the file that is there holds other columns, or rows that do not parse.
+    OSError : it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, after: int = 0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = _rows(path, after) if after and path.exists() else []
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([COLUMNS, *rows])
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._path = path
+
+    def write(self, *values: float) -> None:
+        """Append a row, one value for each of ``COLUMNS``."""
+        if len(values) != len(COLUMNS):
+            raise ValueError(f"values: {len(COLUMNS)} are needed, got {len(values)}")
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(values)
+
+
+def _rows(path: Path, after: int) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
+    if tuple(header) != COLUMNS:
+        raise LogError(
+            f"{path}: its first line is {','.join(header)!r}, not that of a training log; "
+            "choose another file"
+        )
+    step = COLUMNS.index("step")
+    kept = []
+    for number, row in enumerate(rows, 2):
+        # A machine that went down may have left the last row torn.
+        if len(row) == len(COLUMNS) and row[step].isdecimal():
+            if int(row[step]) <= after:
+                kept.append(row)
+        elif number <= len(rows):
+            raise LogError(f"{path}, line {number}: no row of a training log")
+    return kept

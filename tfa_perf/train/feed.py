@@ -1,0 +1,136 @@
+"""Where a captured step reads its windows: memory that is filled before each replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tfa_perf.data.loader import WindowLoader
+
+__all__ = ["BatchFeed", "Feed", "Resident", "RowFeed", "resident"]
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A loader's table on a device: ``gather`` maps last rows int64 [b] there to x and y."""
+
+    gather: Callable[[Tensor], tuple[Tensor, Tensor]]
+    row_batches: Callable[[], Iterator[NDArray[np.int64]]]
+    """Starts a pass and yields the last rows of each batch's windows, on the host."""
+
+
+def resident(loader: Any) -> Resident | None:
+    """The table of ``loader`` where it keeps one on a device, else None."""
+    if not isinstance(loader, WindowLoader) or loader.gather_on_device is None:
+        return None
+    windows = loader.gather_on_device
+
+    def gather(rows: Tensor) -> tuple[Tensor, Tensor]:
+        x, y, *_ = windows(rows)
+        return x, y
+
+    return Resident(gather, loader.row_batches)
+
+
+class Feed(Protocol):
+    """Batches of one size at fixed addresses, padded where a group holds fewer windows.
+
+    ``fill`` takes a group and returns its number of windows; ``batches`` then computes x, y and
+    the weights of the windows (1 / windows, and 0 for padding) from those addresses alone.
+    ``fits`` says whether a group has the sizes, dtypes and shapes of this feed. ``capacity`` is
+    the number of windows with padding, ``count`` that without, int64 on the device.
+    """
+
+    capacity: int
+    count: Tensor
+
+    def fits(self, group: Sequence[Any]) -> bool: ...
+    def fill(self, group: Sequence[Any]) -> int: ...
+    def batches(self) -> Iterable[Batch]: ...
+
+
+class RowFeed:
+    """Row numbers travel; windows are gathered in the step, from a table on the device."""
+
+    def __init__(
+        self, source: Resident, group: Sequence[NDArray[np.int64]], batches: int, device: Any
+    ) -> None:
+        self._gather, self._batch_size = source.gather, len(group[0])
+        # The row numbers, and at the end how many of them count: one copy for both.
+        self.capacity = batches * self._batch_size
+        self._rows = torch.zeros(self.capacity + 1, dtype=torch.int64, device=device)
+        self.count = self._rows[-1]
+
+    def fits(self, group: Sequence[NDArray[np.int64]]) -> bool:
+        return sum(map(len, group)) <= self.capacity
+
+    def fill(self, group: Sequence[NDArray[np.int64]]) -> int:
+        windows = sum(map(len, group))
+        rows = torch.empty(len(self._rows), dtype=torch.int64, pin_memory=self._rows.is_cuda)
+        view = rows.numpy()
+        np.concatenate(group, out=view[:windows])
+        view[windows:-1] = view[0]
+        view[-1] = windows
+        self._rows.copy_(rows, non_blocking=True)
+        return windows
+
+    def batches(self) -> Iterator[Batch]:
+        rows, weights = self._rows[:-1], _weights(self.count, self.capacity)
+        for ends, weight in _split(self._batch_size, rows, weights):
+            yield *self._gather(ends), weight
+
+
+class BatchFeed:
+    """Batches of any loader, copied to where the step reads them."""
+
+    def __init__(
+        self, group: Sequence[tuple[Tensor, Tensor]], batches: int, device: torch.device
+    ) -> None:
+        x, y = group[0]
+        self._batch_size = len(x)
+        self.capacity = batches * len(x)
+        self._x = x.new_zeros((self.capacity, *x.shape[1:]), device=device)
+        self._y = y.new_zeros((self.capacity, *y.shape[1:]), device=device)
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+
+    def fits(self, group: Sequence[tuple[Tensor, Tensor]]) -> bool:
+        return sum(len(x) for x, _ in group) <= self.capacity and all(
+            (given.shape[1:], given.dtype) == (own.shape[1:], own.dtype)
+            for batch in group
+            for given, own in zip(batch, (self._x, self._y), strict=True)
+        )
+
+    def fill(self, group: Sequence[tuple[Tensor, Tensor]]) -> int:
+        first = 0
+        for x, y in group:
+            end = first + len(x)
+            self._x[first:end].copy_(x, non_blocking=True)
+            self._y[first:end].copy_(y, non_blocking=True)
+            first = end
+        # A weight of zero does not silence a NaN left over from an earlier group.
+        self._x[first:].zero_()
+        self._y[first:].zero_()
+        self.count.fill_(first)
+        return first
+
+    def batches(self) -> Iterator[Batch]:
+        weights = _weights(self.count, self.capacity)
+        yield from _split(self._batch_size, self._x, self._y, weights)
+
+
+def _weights(windows: Tensor, padded: int) -> Tensor:
+    """[padded, 1]: 1 / windows for as many, then 0."""
+    counted = torch.arange(padded, device=windows.device) < windows
+    return (counted / windows).unsqueeze(1)
+
+
+def _split(size: int, *tensors: Tensor) -> Iterator[Any]:
+    return zip(*(t.split(size) for t in tensors), strict=True)

@@ -1,0 +1,78 @@
+"""Going on with a run from its last checkpoint, and what must not differ then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tfa_perf.config import Config
+from tfa_perf.data.dataset import Dataset
+from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.bf16 import probed
+from tfa_perf.train.checkpoint import CheckpointError
+from tfa_perf.train.early_stopping import EarlyStopping
+from tfa_perf.train.model import WindowEncoder
+from tfa_perf.train.trainer import Trainer
+
+__all__ = ["last_checkpoint", "resume_from", "with_amp_known"]
+
+# A file may have moved; whether it still holds the same bars, the scaler tells.
+_MAY_DIFFER = ("bars", "features", "epochs", "patience", "checkpoint_every", "log_every", "threads")
+
+
+def with_amp_known(
+    config: Config,
+    content: dict[str, Any] | None,
+    model: WindowEncoder,
+    loader: WindowLoader,
+    device: torch.device,
+) -> Config:
+    """``config`` with what amp="probe" finds, or found in the run that is resumed."""
+    if config.train.amp != "probe":
+        return config
+    if content is not None and "config" in content:
+        train = config.train.model_copy(update={"amp": content["config"]["train"]["amp"]})
+    else:
+        train = probed(config.train, model, loader, device)
+    return config.model_copy(update={"train": train})
+
+
+def resume_from(
+    path: Path,
+    content: dict[str, Any],
+    config: Config,
+    dataset: Dataset,
+    trainer: Trainer,
+    stopping: EarlyStopping,
+) -> None:
+    """Put a run back to where ``content`` was written to ``path``.
+
+    Raises CheckpointError where it was written under another config or with other bars; only
+    what decides when the run ends and what it reports may differ.
+    """
+    if not {"config", "scaler", "trainer", "stopping"} <= content.keys():
+        raise CheckpointError(f"{path}: holds a model, not a run to resume; use last.pt")
+    own = config.model_dump()
+    for section, values in content["config"].items():
+        for key, value in values.items():
+            if key not in _MAY_DIFFER and own[section].get(key) != value:
+                raise CheckpointError(
+                    f"{path}: the run has {section}.{key} = {value!r}, here it is "
+                    f"{own[section].get(key)!r}; resume with the config of the run"
+                )
+    if content["scaler"] != dataset.scaler.to_dict():
+        raise CheckpointError(
+            f"{path}: the run had other training rows (mean and scale of the features differ); "
+            "resume with its bars"
+        )
+    trainer.load_state_dict(content["trainer"])
+    stopping.load_state_dict(content["stopping"])
+
+
+def last_checkpoint(checkpoints: Path | None) -> Path:
+    """Where a run with that folder goes on; CheckpointError without one."""
+    if checkpoints is None:
+        raise CheckpointError("resume: name the folder of the checkpoints too")
+    return checkpoints / "last.pt"

@@ -1,0 +1,198 @@
+"""Optimizer steps over a loader, eager, compiled or captured in a CUDA graph, used alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
+
+CPU_MICRO_BATCH = 256
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+T = TypeVar("T")
+
+
+def make_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Iterable[Any],
+    *,
+    criterion: Criterion | None = None,
+    clip_norm: float | None = None,
+    accumulation: int = 1,
+    micro_batch: int | None = None,
+    bf16: bool = False,
+    compile: bool = False,
+    graph: bool = False,
+) -> TrainStep:
+    """Optimizer steps of ``model`` over the batches ``(x, y)`` of ``loader``.
+
+    The gradient of a step is that of the mean loss over all windows of its batches, however
+    they are cut. All kinds of step are used alike::
+
+        step = make_step(model, optimizer, loader, graph=True)
+        for epoch in range(epochs):
+            loader.set_epoch(epoch)
+            for windows in step.epoch():  # after every optimizer step
+                set_lr(optimizer, schedule(...))
+            print(step.mean_loss())
+
+    Parameters
+    ----------
+    model : maps x [b, ...] to logits [b, 1]; it stays on its device.
+    optimizer : steps once for every ``accumulation`` batches; a graph needs a capturable Adam or
+        AdamW, as ``make_optimizer`` makes.
+    loader : yields x [b, ...] and y [b, 1], at best on the model's device.
+    criterion : losses [b, 1] of logits and labels, both [b, 1], the logits float32; default
+        binary cross entropy.
+    clip_norm : largest norm of the whole gradient.
+    accumulation : batches in an optimizer step; the last step of a pass may have fewer.
+    micro_batch : windows in one forward and backward; default 256 on a CPU, where activations
+        then stay in cache, and the whole batch elsewhere.
+    bf16 : run the model under bfloat16 autocast.
+    compile : run forward and backward through ``torch.compile``, once for the size of a whole
+        (micro-)batch; a smaller last one runs uncompiled.
+    graph : replay one CUDA graph a step; see `GraphStep`.
+
+    Raises
+    ------
+    ValueError, TypeError : an argument does not fit; the message names it.
+    """
+    for name, value in (("accumulation", accumulation), ("micro_batch", micro_batch)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}: a whole number from 1 is needed, got {value!r}")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm: a positive number or None is needed, got {clip_norm!r}")
+    kind = TrainStep
+    if graph:
+        from tfa_perf.train.graph import GraphStep
+
+        kind = GraphStep
+    return kind(
+        model,
+        optimizer,
+        loader,
+        criterion=criterion or partial(F.binary_cross_entropy_with_logits, reduction="none"),
+        clip_norm=clip_norm,
+        accumulation=accumulation,
+        micro_batch=micro_batch,
+        bf16=bf16,
+        compile=compile,
+    )
+
+
+class TrainStep:
+    """Eager steps; see `make_step`, which makes them and says what the arguments are."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loader: Iterable[Any],
+        *,
+        criterion: Criterion,
+        clip_norm: float | None,
+        accumulation: int,
+        micro_batch: int | None,
+        bf16: bool,
+        compile: bool,
+    ) -> None:
+        self.model, self.optimizer, self.loader = model, optimizer, loader
+        self.accumulation = accumulation
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self._parameters:
+            raise ValueError("model: has no parameter that requires a gradient")
+        self.device = self._parameters[0].device
+        on_cpu = self.device.type == "cpu"
+        self._micro_batch = micro_batch or (CPU_MICRO_BATCH if on_cpu else None)
+        self._criterion, self._clip_norm, self._bf16 = criterion, clip_norm, bf16
+        self._compiled = torch.compile(self._weighted_loss, dynamic=False) if compile else None
+        self._compiled_size = 0
+        self._loss = torch.zeros((), device=self.device)
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._windows = 0
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss over the windows of the latest step, a tensor of its own on the device."""
+        return self._loss.clone()
+
+    def mean_loss(self) -> float:
+        """Mean loss over the windows of all steps since the last call; waits for the device.
+
+        Raises RuntimeError where there were none.
+        """
+        if not self._windows:
+            raise RuntimeError("mean_loss: there was no step since the last call")
+        mean = self._loss_sum.item() / self._windows
+        self._loss_sum.zero_()
+        self._windows = 0
+        return mean
+
+    def losses(self) -> dict[str, Any]:
+        """What ``mean_loss`` will be computed from, for `load_losses`; waits for the device."""
+        return {"sum": self._loss_sum.item(), "windows": self._windows}
+
+    def load_losses(self, state: dict[str, Any]) -> None:
+        self._loss_sum.fill_(state["sum"])
+        self._windows = state["windows"]
+
+    def epoch(self, skip: int = 0) -> Iterator[int]:
+        """One pass over the loader; yields the number of windows after each optimizer step.
+
+        The first ``skip`` batches are taken and left. Nothing in a step waits for the device
+        where the loader does not.
+        """
+        for group in grouped(islice(self.loader, skip, None), self.accumulation):
+            batches = [self._on_device(batch) for batch in group]
+            windows = sum(len(x) for x, _ in batches)
+            self.optimizer.zero_grad(set_to_none=True)
+            largest = max(len(x) for x, _ in batches)
+            weight = torch.full((largest, 1), 1 / windows, device=self.device)
+            self._step((x, y, weight[: len(x)]) for x, y in batches)
+            self._loss_sum.add_(self._loss, alpha=windows)
+            self._windows += windows
+            yield windows
+
+    def _on_device(self, batch: Any) -> tuple[Tensor, Tensor]:
+        x, y = batch
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+    def _step(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Forward, backward, clip and update for batches (x, y, weights of the windows)."""
+        self._loss.zero_()
+        for batch in batches:
+            size = self._micro_batch or len(batch[0])
+            for x, y, weight in zip(*(part.split(size) for part in batch), strict=True):
+                loss = self._forward(x)(x, y, weight)
+                loss.backward()
+                self._loss.add_(loss.detach())
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self.optimizer.step()
+
+    def _forward(self, x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        if self._compiled is None:
+            return self._weighted_loss
+        self._compiled_size = self._compiled_size or len(x)
+        return self._compiled if len(x) == self._compiled_size else self._weighted_loss
+
+    def _weighted_loss(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            logits = self.model(x)
+        return (self._criterion(logits.float(), y) * weight).sum()
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """``items`` in lists of ``size``; the last one may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -1,0 +1,149 @@
+"""Model, optimizer and loader of a run, its steps, and what a checkpoint must hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tfa_perf.config import TrainConfig
+from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.bf16 import use_bf16
+from tfa_perf.train.checkpoint import CheckpointError
+from tfa_perf.train.optimizer import make_optimizer, set_lr
+from tfa_perf.train.schedule import learning_rate
+from tfa_perf.train.step import Criterion, make_step
+
+__all__ = ["Step", "Trainer"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its epoch (from 0), how many windows it saw, and their loss.
+
+    ``loss`` is the mean over the windows as a tensor on the model's device: reading it makes
+    the host wait for the device, so read it as rarely as you need it.
+    """
+
+    epoch: int
+    windows: int
+    loss: Tensor
+
+
+class Trainer:
+    """Fits ``model`` (logits for a binary label) for ``config.epochs`` passes over ``loader``.
+
+    ``model`` is on ``device`` already. ``state_dict`` between any two steps, loaded into a
+    trainer made alike, continues the run: on a CPU bit for bit.
+
+    Raises ValueError for ``amp="probe"`` on a CPU: pass ``probed(config, ...)``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: WindowLoader,
+        config: TrainConfig,
+        device: torch.device | str,
+        *,
+        criterion: Criterion | None = None,
+    ) -> None:
+        self.model, self.loader, self.config = model, loader, config
+        self.device = torch.device(device)
+        self.optimizer = make_optimizer(model, lr=config.lr, weight_decay=config.weight_decay)
+        self.step = make_step(
+            model,
+            self.optimizer,
+            loader,
+            criterion=criterion,
+            clip_norm=config.clip_norm,
+            accumulation=config.accumulation,
+            micro_batch=config.micro_batch,
+            bf16=use_bf16(config, self.device),
+            compile=config.compile,
+            graph=self.device.type == "cuda" if config.graph is None else config.graph,
+        )
+        self.steps_per_epoch = -(-len(loader) // config.accumulation)
+        self.total = self.steps_per_epoch * config.epochs
+        self.done = 0
+        self._epoch = self._taken = 0
+        self._lr: float | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """Yield after every optimizer step, from where the run is to its end.
+
+        The caller decides what to log, when to stop and what to time; nothing in here makes the
+        host wait for the device.
+        """
+        self.model.train()
+        while self._epoch < self.config.epochs:
+            self.loader.set_epoch(self._epoch)
+            skip = 0 if hasattr(self.loader, "load_state_dict") else self._taken
+            self._set_lr()
+            for windows in self.step.epoch(skip):
+                self.done += 1
+                self._taken += self.config.accumulation
+                self._set_lr()
+                yield Step(self._epoch, windows, self.step.loss)
+            self._epoch += 1
+            self._taken = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the steps to come depend on; tensors are those in use, not copies."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random,
+            "losses": self.step.losses(),
+            "done": self.done,
+            "epoch": self._epoch,
+            "taken": self._taken,
+            "loader": self.loader.state_dict() if hasattr(self.loader, "state_dict") else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken, on this trainer's own device.
+
+        Raises CheckpointError where the state is that of another model, and leaves the run as
+        it was.
+        """
+        own = self.model.state_dict()
+        for name in sorted(own.keys() | state["model"].keys()):
+            shapes = [tuple(d[name].shape) if name in d else None for d in (own, state["model"])]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"model: {name} is {shapes[1]} in the checkpoint and {shapes[0]} here; "
+                    "resume with the config of the run"
+                )
+        self.model.load_state_dict(state["model"])
+        self._load_optimizer(state["optimizer"])
+        self.step.load_losses(state["losses"])
+        self.done, self._epoch, self._taken = state["done"], state["epoch"], state["taken"]
+        if state["loader"] is not None and hasattr(self.loader, "load_state_dict"):
+            self.loader.load_state_dict(state["loader"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        # The moments are the run's; how they are updated is this device's own matter, and the
+        # rate follows from the number of steps.
+        own = self.optimizer.param_groups
+        groups = [
+            {**saved, **{k: group[k] for k in ("lr", "fused", "capturable", "foreach")}}
+            for saved, group in zip(state["param_groups"], own, strict=True)
+        ]
+        self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+    def _set_lr(self) -> None:
+        """Set the rate of the step to come, where it is a new one."""
+        lr = learning_rate(self.done, self.total, self.config)
+        if lr != self._lr:
+            set_lr(self.optimizer, lr)
+            self._lr = lr
