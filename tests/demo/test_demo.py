@@ -39,7 +39,7 @@ def test_demo_writes_a_table_and_a_page(tmp_path):
     for word in ("feature building", "cache save", "backward", "samples/s", "6 steps of either"):
         assert word in done.stdout
     stacks = (tmp_path / "out" / "stacks.collapsed").read_text()
-    assert "tfa_perf/baseline/loop.py" in stacks and "tfa_perf/train/loop.py" in stacks
+    assert "tfa_perf/baseline/loop.py" in stacks and "tfa_perf/train/step.py" in stacks
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "<h2>before: " in page and "<h2>after: " in page
     assert json.loads((tmp_path / "out" / "phases.json").read_text())["exit_code"] == 0
