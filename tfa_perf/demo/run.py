@@ -32,7 +32,7 @@ _SAMPLED_STEPS = (8, 500)
 _ONCE_PAIRS = 20
 _LARGE_TABLE_ROWS = 100_000
 # A frame of the loop tells which side a stack belongs to.
-_LOOPS = {"before": "tfa_perf/baseline/loop.py", "after": "tfa_perf/train/loop.py"}
+_LOOPS = {"before": "tfa_perf/baseline/loop.py", "after": "tfa_perf/train/step.py"}
 
 
 class SampledRunError(RuntimeError):
