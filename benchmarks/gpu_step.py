@@ -33,6 +33,7 @@ from benchmarks.gpu_parts import (
     phases_as_written,
     seeded,
 )
+from benchmarks.training_peers import PEERS, missing, stock_loader
 from tfa_perf.baseline.loop import train_steps as train_steps_as_written
 from tfa_perf.baseline.model import TFATransformer
 from tfa_perf.baseline.windows import SeqWindows
@@ -80,6 +81,9 @@ def main() -> None:
     record["gather_ms"] = {n: gather(c, X, y) for n, c in configs.items()}
     console.print(f"rows to the device and gather, ms: {record['gather_ms']}")
 
+    for name in PEERS:
+        if (package := missing(name)) is not None:
+            console.print(f"{name}: left out, {package} is not installed")
     sides: dict[tuple[str, str], Side] = {}
     start = {}
     for name, config in configs.items():
@@ -158,6 +162,13 @@ def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[],
                 optimizer.step()
                 yield loss.detach()
 
+    def peer(name: str) -> Callable[[], Side]:
+        def steps() -> Side:
+            loader = stock_loader(X, y, window, BATCH, DEVICE)
+            return PEERS[name](seeded(TFATransformer, config), loader, train, DEVICE)
+
+        return steps
+
     lean: dict[str, Any] = {"model_class": WindowEncoder, "bf16": True}
     return {
         AS_WRITTEN: as_written,
@@ -166,6 +177,11 @@ def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[],
         "+ bf16": ours(**lean),
         "+ torch.compile": ours(**lean, compile=True),
         "torch.compile reduce-overhead": reduce_overhead,
+        **{
+            f"{name}, stock DataLoader": peer(name)
+            for name in ("Lightning", "Accelerate")
+            if missing(name) is None
+        },
         "graph": ours(**lean, graph=True),
         "graph, compiled": ours(**lean, graph=True, compile=True),
     }

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tfa_perf.config import ModelConfig
+from tfa_perf.train.linear import linear
 
 __all__ = ["WindowEncoder"]
 
@@ -17,10 +18,11 @@ class WindowEncoder(nn.Module):
     """Pre-norm transformer encoder with a head on the last position: [b, T, F] -> logits [b, 1].
 
     The parameters live in a plain ``nn.TransformerEncoder``, so the state dict is the one of
-    the legacy model and loads either way. Two things are done differently, with equal results
+    the legacy model and loads either way. Three things are done differently, with equal results
     within float rounding: attention is one fused projection and one
-    ``scaled_dot_product_attention``, and the last layer computes its query, attention output
-    and feed-forward for the last position only, the only one that the head reads.
+    ``scaled_dot_product_attention``; the last layer computes its query, attention output and
+    feed-forward for the last position only, the only one that the head reads; and on a CPU that
+    layer projects no keys and values, see `_mix_last`, and linear layers are those of `linear`.
 
     The legacy model knows no positions. ``config.positions`` adds them: "rotary" turns queries
     and keys by an angle per row of distance (Su et al. 2021, RoFormer, eq. 34) and adds no
@@ -65,7 +67,7 @@ class WindowEncoder(nn.Module):
             self.register_buffer("_frequencies", frequencies, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.proj(x)
+        h = linear(x, self.proj.weight, self.proj.bias)
         rotation = None
         if self._positions == "learned":
             h = h + self._last_positions(x.shape[1])
@@ -74,9 +76,13 @@ class WindowEncoder(nn.Module):
         *front, last = self.encoder.layers
         for layer in front:
             normed = layer.norm1(h)
-            h = _feed_forward(layer, h + _attend(layer, normed, normed, rotation))
+            h = _feed_forward(layer, _add_mixed(layer, h, _mix(layer, normed, normed, rotation)))
         normed = last.norm1(h)
-        h = _feed_forward(last, h[:, -1:] + _attend(last, normed[:, -1:], normed, rotation))
+        if rotation is None and x.device.type == "cpu":
+            mixed = _mix_last(last, normed)
+        else:
+            mixed = _mix(last, normed[:, -1:], normed, rotation)
+        h = _feed_forward(last, _add_mixed(last, h[:, -1:], mixed))
         return self.head(self.norm(h[:, 0]))
 
     def _last_positions(self, rows: int) -> Tensor:
@@ -93,13 +99,16 @@ class WindowEncoder(nn.Module):
         return angles.cos(), angles.sin()
 
 
-def _attend(
+def _mix(
     layer: nn.TransformerEncoderLayer,
     query: Tensor,
     source: Tensor,
     rotation: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """Self-attention of the last positions ``query`` [b, Q, d] over ``source`` [b, T, d]."""
+    """Attention of the last positions ``query`` [b, Q, d] over ``source`` [b, T, d]: [b, Q, d].
+
+    What the heads mixed, before the output projection.
+    """
     attention = layer.self_attn
     d, heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
@@ -108,17 +117,45 @@ def _attend(
         return t.unflatten(-1, (heads, d // heads)).transpose(1, 2)
 
     if query is source:
-        q, k, v = map(split_heads, F.linear(source, weight, bias).chunk(3, dim=-1))
+        q, k, v = map(split_heads, linear(source, weight, bias).chunk(3, dim=-1))
     else:
-        q = split_heads(F.linear(query, weight[:d], bias[:d]))
-        k, v = map(split_heads, F.linear(source, weight[d:], bias[d:]).chunk(2, dim=-1))
+        q = split_heads(linear(query, weight[:d], bias[:d]))
+        k, v = map(split_heads, linear(source, weight[d:], bias[d:]).chunk(2, dim=-1))
     if rotation is not None:
         cos, sin = (part.to(q.dtype) for part in rotation)
         q = _rotate(q, cos[-q.shape[2] :], sin[-q.shape[2] :])
         k = _rotate(k, cos, sin)
     dropout = attention.dropout if layer.training else 0.0
     mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    return layer.dropout1(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _mix_last(layer: nn.TransformerEncoderLayer, source: Tensor) -> Tensor:
+    """What `_mix` gives for the last position of ``source`` [b, T, d]: [b, 1, d].
+
+    With one query a window, products are put in another order: q . (W_k x_t) is
+    (q W_k) . x_t, and the sum of p_t (W_v x_t) is W_v (sum of p_t x_t), so keys and values of the
+    T positions need not exist. The bias of the keys adds the same to all scores of a head, which
+    softmax takes away; the weights of a head add to 1, so that of the values is added once.
+    """
+    attention = layer.self_attn
+    d, heads = attention.embed_dim, attention.num_heads
+    width = d // heads
+    query_weight, key_weight, value_weight = attention.in_proj_weight.split(d)
+    query_bias, _, value_bias = attention.in_proj_bias.split(d)
+    # Heads first: a batched product over heads, rows [b] of each.
+    q = linear(source[:, -1], query_weight, query_bias) * width**-0.5
+    q = q.unflatten(-1, (heads, width)).transpose(0, 1)
+    sought = torch.bmm(q, key_weight.unflatten(0, (heads, width))).transpose(0, 1)
+    weights = torch.bmm(sought, source.transpose(1, 2)).softmax(dim=-1)
+    if layer.training and attention.dropout:
+        weights = F.dropout(weights, attention.dropout)
+        # Dropped weights no longer add to 1: the values' bias takes part in the sum.
+        value_bias = value_bias.unflatten(0, (heads, width)) * weights.sum(-1, keepdim=True)
+        value_bias = value_bias.flatten(1)
+    rows = torch.bmm(weights, source).transpose(0, 1)
+    mixed = torch.bmm(rows, value_weight.unflatten(0, (heads, width)).transpose(1, 2))
+    return (mixed.transpose(0, 1).flatten(1) + value_bias).unsqueeze(1)
 
 
 def _rotate(t: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -127,6 +164,18 @@ def _rotate(t: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
 
 
+def _add_mixed(layer: nn.TransformerEncoderLayer, h: Tensor, mixed: Tensor) -> Tensor:
+    return _add(h, mixed, layer.self_attn.out_proj, layer.dropout1)
+
+
 def _feed_forward(layer: nn.TransformerEncoderLayer, h: Tensor) -> Tensor:
-    hidden = layer.dropout(layer.activation(layer.linear1(layer.norm2(h))))
-    return h + layer.dropout2(layer.linear2(hidden))
+    first = layer.linear1
+    hidden = layer.activation(linear(layer.norm2(h), first.weight, first.bias))
+    return _add(h, layer.dropout(hidden), layer.linear2, layer.dropout2)
+
+
+def _add(h: Tensor, x: Tensor, module: nn.Linear, dropout: nn.Dropout) -> Tensor:
+    """``h + dropout(module(x))``."""
+    if dropout.training and dropout.p:
+        return h + dropout(linear(x, module.weight, module.bias))
+    return linear(x, module.weight, module.bias, residual=h)

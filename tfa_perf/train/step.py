@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tfa_perf.train.allocator import keep_freed_memory
+
 __all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
 
 CPU_MICRO_BATCH = 256
@@ -36,7 +38,8 @@ def make_step(
     """Optimizer steps of ``model`` over the batches ``(x, y)`` of ``loader``.
 
     The gradient of a step is that of the mean loss over all windows of its batches, however
-    they are cut. All kinds of step are used alike::
+    they are cut. A step on a CPU has the process keep freed memory, see `keep_freed_memory`. All
+    kinds of step are used alike::
 
         step = make_step(model, optimizer, loader, graph=True)
         for epoch in range(epochs):
@@ -112,6 +115,8 @@ class TrainStep:
             raise ValueError("model: has no parameter that requires a gradient")
         self.device = self._parameters[0].device
         on_cpu = self.device.type == "cpu"
+        if on_cpu:
+            keep_freed_memory()
         self._micro_batch = micro_batch or (CPU_MICRO_BATCH if on_cpu else None)
         self._criterion, self._clip_norm, self._bf16 = criterion, clip_norm, bf16
         self._compiled = torch.compile(self._weighted_loss, dynamic=False) if compile else None
