@@ -224,3 +224,42 @@ def test_loader_peers(versus, X, y, peer):
     )  # fmt: skip
     loader = WindowLoader(X, y, window=WINDOW, batch_size=BATCH, shuffle=True)
     versus(f"{peer}, an epoch", lambda: drain(other), lambda: drain(loader), pairs=3)
+
+
+@pytest.mark.peers
+def test_neuralforecast(versus, X, y, ours):
+    """What its training step does before the model, for the windows of one batch."""
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("neuralforecast")
+    from neuralforecast.models import MLP
+    from neuralforecast.tsdataset import TimeSeriesDataModule, TimeSeriesDataset
+
+    columns = [f"f{i}" for i in range(FEATURES)]
+    frame = pd.DataFrame(X, columns=columns)
+    frame.insert(0, "y", y)
+    frame.insert(0, "ds", np.arange(ROWS))
+    frame.insert(0, "unique_id", "series")
+    dataset, *_ = TimeSeriesDataset.from_df(frame)
+    # Its windows hold the horizon as well: as many rows as ours.
+    model = MLP(
+        h=1, input_size=WINDOW - 1, hist_exog_list=columns, windows_batch_size=BATCH, max_steps=1
+    )
+    model.val_size = model.test_size = 0
+    batches = TimeSeriesDataModule(dataset).train_dataloader()
+
+    def step():
+        (series,) = batches
+        windows, static, static_cols, allowed, weight, names = model._create_windows(
+            series, step="train"
+        )
+        chosen = torch.randperm(len(allowed))[:BATCH]
+        sampled = model._sample_windows(
+            windows, static, static_cols, names, chosen, allowed, sample_weight=weight
+        )
+        assert sampled["temporal"].shape[:2] == (BATCH, WINDOW)
+
+    def steps():
+        for _ in range(ROUND):
+            step()
+
+    versus("neuralforecast, windows of a training step", steps, ours["in turn"], pairs=6)
