@@ -29,7 +29,11 @@ _peers = pytest.StashKey[dict[str, Pairs]]()
 _lengths = pytest.StashKey[dict[str, dict[int, Pairs]]]()
 
 # What a plain run leaves out.
-ON_DEMAND = {"peers": "other libraries", "lengths": "every window length"}
+ON_DEMAND = {
+    "peers": "other libraries",
+    "lengths": "every window length",
+    "blocks": "a table larger than a memory limit",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
