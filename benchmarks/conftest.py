@@ -29,11 +29,7 @@ _peers = pytest.StashKey[dict[str, Pairs]]()
 _lengths = pytest.StashKey[dict[str, dict[int, Pairs]]]()
 
 # What a plain run leaves out.
-ON_DEMAND = {
-    "peers": "other libraries",
-    "lengths": "every window length",
-    "blocks": "a table larger than a memory limit",
-}
+ON_DEMAND = {"peers": "other libraries", "lengths": "every window length"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
