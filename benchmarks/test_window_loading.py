@@ -3,6 +3,9 @@
 In the tables "ours" is the gather or the loader of this package, "other" what the row names; both
 use as many threads as torch does. "In turn" fills four buffers one after the other, as a loader
 must that never overwrites a batch; "one buffer" fills the same again and again.
+
+"memcpy" copies as many contiguous bytes out of the table: "piece after piece", or "from any row",
+where the caches hold as much of the source, by chance, as they do of the gather's windows.
 """
 
 import itertools
@@ -112,20 +115,30 @@ def test_window_loading(measure, X, y, impl):
 
 
 @pytest.mark.parametrize("into", ["one buffer", "in turn"])
-@pytest.mark.parametrize("other", ["index_select(out=)", "memcpy"])
+@pytest.mark.parametrize(
+    "other", ["index_select(out=)", "memcpy, piece after piece", "memcpy, from any row"]
+)
 def test_gather(versus, X, buffers, each, ours, other, into):
     windows = torch.from_numpy(X).as_strided((WINDOWS, WINDOW, FEATURES), (FEATURES, FEATURES, 1))
     targets = [torch.from_numpy(buffer) for buffer in buffers]
     used = 1 if into == "one buffer" else BUFFERS
-    # Contiguous pieces as large as a batch, all over the table.
-    pieces = torch.from_numpy(X[: ROWS // (BATCH * WINDOW) * BATCH * WINDOW]).view(
-        -1, BATCH, WINDOW, FEATURES
-    )
+    table, rows = torch.from_numpy(X), BATCH * WINDOW
+    in_turn = range(0, ROWS - rows + 1, rows)
+    anywhere = np.random.default_rng(3).integers(0, ROWS - rows + 1, 1000).tolist()
+
+    def copy_from(firsts):
+        def copy(_, i):
+            first = firsts[i % len(firsts)]
+            targets[i % used].view(rows, FEATURES).copy_(table[first : first + rows])
+
+        return copy
+
     gathers = {
         "index_select(out=)": lambda s, i: torch.index_select(
             windows, 0, torch.from_numpy(s), out=targets[i % used]
         ),
-        "memcpy": lambda _, i: targets[i % used].copy_(pieces[i % len(pieces)]),
+        "memcpy, piece after piece": copy_from(in_turn),
+        "memcpy, from any row": copy_from(anywhere),
     }
     versus(f"{other}, {into}", each(gathers[other]), ours[into], pairs=20)
 
@@ -211,3 +224,42 @@ def test_loader_peers(versus, X, y, peer):
     )  # fmt: skip
     loader = WindowLoader(X, y, window=WINDOW, batch_size=BATCH, shuffle=True)
     versus(f"{peer}, an epoch", lambda: drain(other), lambda: drain(loader), pairs=3)
+
+
+@pytest.mark.peers
+def test_neuralforecast(versus, X, y, ours):
+    """What its training step does before the model, for the windows of one batch."""
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("neuralforecast")
+    from neuralforecast.models import MLP
+    from neuralforecast.tsdataset import TimeSeriesDataModule, TimeSeriesDataset
+
+    columns = [f"f{i}" for i in range(FEATURES)]
+    frame = pd.DataFrame(X, columns=columns)
+    frame.insert(0, "y", y)
+    frame.insert(0, "ds", np.arange(ROWS))
+    frame.insert(0, "unique_id", "series")
+    dataset, *_ = TimeSeriesDataset.from_df(frame)
+    # Its windows hold the horizon as well: as many rows as ours.
+    model = MLP(
+        h=1, input_size=WINDOW - 1, hist_exog_list=columns, windows_batch_size=BATCH, max_steps=1
+    )
+    model.val_size = model.test_size = 0
+    batches = TimeSeriesDataModule(dataset).train_dataloader()
+
+    def step():
+        (series,) = batches
+        windows, static, static_cols, allowed, weight, names = model._create_windows(
+            series, step="train"
+        )
+        chosen = torch.randperm(len(allowed))[:BATCH]
+        sampled = model._sample_windows(
+            windows, static, static_cols, names, chosen, allowed, sample_weight=weight
+        )
+        assert sampled["temporal"].shape[:2] == (BATCH, WINDOW)
+
+    def steps():
+        for _ in range(ROUND):
+            step()
+
+    versus("neuralforecast, windows of a training step", steps, ours["in turn"], pairs=6)

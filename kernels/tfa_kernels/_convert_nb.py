@@ -9,6 +9,7 @@ from numba.extending import intrinsic, overload
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import LINE, byte_pointer, copy_bytes, finish_streaming, prefetch
+from tfa_kernels._windows_nb import copy_label
 
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
 
@@ -67,7 +68,7 @@ def _narrowed(builder, value, kind):
     if kind == FLOAT64:
         return builder.fpext(value, _vector(_DOUBLE))
     if kind == FLOAT16:
-        return builder.fptrunc(value, _vector(_HALF))
+        return builder.bitcast(builder.fptrunc(value, _vector(_HALF)), _vector(_SHORT))
     if kind == BFLOAT16:
         # To nearest even; a NaN stays one instead of rounding up to infinity.
         bits = builder.bitcast(value, _vector(_WORD))
@@ -111,19 +112,29 @@ def _convert(typing, out, to, out_kind, source, at, source_kind, shift, factor, 
             value = builder.fsub(builder.load(register), operands[0])
             builder.store(builder.fmul(value, operands[1]), register)
 
-        for kind, stored in enumerate(_STORED):
+        def write(value):
+            pointer = builder.bitcast(target, value.type.as_pointer())
+            with builder.if_else(past_caches) as (streamed, cached):
+                with streamed:
+                    store = builder.store(value, pointer, align=LINE)
+                    one = ir.Constant(_WORD, 1)
+                    store.set_metadata("nontemporal", builder.module.add_metadata([one]))
+                with cached:
+                    builder.store(value, pointer, align=1)
+
+        for kind in (FLOAT32, FLOAT64):
             with builder.if_then(is_kind(to_kind, kind)):
-                value = _narrowed(builder, builder.load(register), kind)
-                pointer = builder.bitcast(target, _vector(stored).as_pointer())
-                with builder.if_else(past_caches) as (streamed, cached):
-                    with streamed:
-                        bytes_each = 8 if stored is _DOUBLE else 4 if stored is _SINGLE else 2
-                        align = min(LINE, LANES * bytes_each)
-                        store = builder.store(value, pointer, align=align)
-                        one = ir.Constant(_WORD, 1)
-                        store.set_metadata("nontemporal", builder.module.add_metadata([one]))
-                    with cached:
-                        builder.store(value, pointer, align=1)
+                write(_narrowed(builder, builder.load(register), kind))
+        # Both formats of two bytes by one store of integers: there is no store of half-precision
+        # vectors past the caches, the compiler makes a plain one of it.
+        bits = cgutils.alloca_once(builder, _vector(_SHORT))
+        for kind in (FLOAT16, BFLOAT16):
+            with builder.if_then(is_kind(to_kind, kind)):
+                builder.store(_narrowed(builder, builder.load(register), kind), bits)
+        with builder.if_then(
+            builder.icmp_signed(">=", to_kind, ir.Constant(to_kind.type, FLOAT16))
+        ):
+            write(builder.load(bits))
         return context.get_dummy_value()
 
     arguments = (out, to, out_kind, source, at, source_kind, shift, factor, column, stream)
@@ -149,21 +160,24 @@ def _convert_few(out, to, out_kind, out_bytes, flat, at, kind, size, shift, fact
 @parallel_kernel
 def gather_converted(
     flat, kind, source_bytes, starts, row, window, shift, factor, group, stream,
-    out, out_kind, out_bytes,
+    out, out_kind, out_bytes, labels, label_row, label_bytes, label_out,
 ):  # fmt: skip
     """``out[i] = (X[starts[i] : starts[i] + T] - shift) * factor``, in another format.
 
     ``flat`` and ``out`` are bytes; ``row`` and ``window`` count values, of ``source_bytes`` and
     ``out_bytes`` each. The arithmetic is float32; ``shift`` and ``factor`` hold ``window + LANES``
-    values, or none at all where nothing is scaled.
+    values, or none at all where nothing is scaled. Labels as for `gather`.
     """
     count = starts.size
     for b in prange((count + group - 1) // group):
         pad = np.empty(2 * LANES * 8, np.uint8)
         first = np.int64(b) * group
         for i in range(first, min(first + group, count)):
-            at = starts[i] * row * source_bytes
-            ahead = starts[min(i + 1, count - 1)] * row * source_bytes
+            following = starts[min(i + 1, count - 1)]
+            at, ahead = starts[i] * row * source_bytes, following * row * source_bytes
+            if label_bytes:
+                of_this = starts[i] + label_row
+                copy_label(label_out, i, labels, of_this, following + label_row, label_bytes)
             to = i * window * out_bytes
             # Streaming starts where out is aligned.
             done = (LINE - (out.ctypes.data + to) % LINE) % LINE // out_bytes if stream else 0

@@ -38,20 +38,35 @@ def _stream(out, to, flat, at, ahead, size):
     copy_bytes(out, to + done, flat, at + done, size - done)
 
 
+@inline_kernel
+def copy_label(label_out, i, labels, row, ahead, size):
+    """Copy the label of ``row``, of ``size`` bytes, and ask for the one of row ``ahead``."""
+    prefetch(labels, ahead * size)
+    copy_bytes(label_out, i * size, labels, row * size, size)
+
+
 @parallel_kernel
-def gather(flat, starts, row_bytes, window_bytes, group, stream, out):
+def gather(
+    flat, starts, row_bytes, window_bytes, group, stream, out,
+    labels, label_row, label_bytes, label_out,
+):  # fmt: skip
     """Copy window_bytes from byte starts[i] * row_bytes of flat to byte i * window_bytes of out.
 
     Bytes, so that one compiled kernel serves every dtype. Windows lie anywhere in the table, so
     the hardware sees none of them coming: while one is copied, the next one is asked for. A
-    thread takes ``group`` windows at a time.
+    thread takes ``group`` windows at a time. Label starts[i] + label_row, of label_bytes, goes to
+    place i of label_out; 0 bytes for none.
     """
     count = starts.size
     for b in prange((count + group - 1) // group):
         first = np.int64(b) * group
         for i in range(first, min(first + group, count)):
-            ahead = starts[min(i + 1, count - 1)] * row_bytes
+            following = starts[min(i + 1, count - 1)]
+            ahead = following * row_bytes
             at, to = starts[i] * row_bytes, i * window_bytes
+            if label_bytes:
+                row = starts[i] + label_row
+                copy_label(label_out, i, labels, row, following + label_row, label_bytes)
             if stream:
                 _stream(out, to, flat, at, ahead, window_bytes)
             else:

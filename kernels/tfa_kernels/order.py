@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels._order_nb import last_rows, permuted
-from tfa_kernels._windows_nb import first_outside
 
 __all__ = ["RunIndex", "permuted_range", "sides"]
+
+# Elements that are shuffled together.
+_CHUNK = 1024
 
 
 def sides(count: int) -> tuple[int, int]:
@@ -20,7 +22,12 @@ def sides(count: int) -> tuple[int, int]:
 
 
 def permuted_range(
-    start: int, stop: int, count: int, keys: npt.NDArray[np.uint32]
+    start: int,
+    stop: int,
+    count: int,
+    keys: npt.NDArray[np.uint32],
+    *,
+    num_threads: int | None = None,
 ) -> npt.NDArray[np.int64]:
     """Images of ``start`` .. ``stop - 1`` under the permutation of 0..count-1 that ``keys`` name.
 
@@ -32,6 +39,7 @@ def permuted_range(
     start, stop : 0 <= start <= stop <= count.
     count : 0..2**62.
     keys : an even number of round keys; 8 mix well.
+    num_threads : threads to use for many images, numba's setting by default.
 
     Raises
     ------
@@ -45,7 +53,10 @@ def permuted_range(
     if rounds.dtype != np.uint32 or rounds.ndim != 1 or rounds.size % 2:
         raise ValueError(f"keys must be an even number of uint32, got {keys!r}")
     out = np.empty(stop - start, np.int64)
-    permuted(start, count, *sides(count), rounds.astype(np.int64), out, num_threads=1)
+    permuted(
+        start, count, *sides(count), rounds.astype(np.int64), _CHUNK, out,
+        num_threads=num_threads if out.size > 2 * _CHUNK else 1,
+    )  # fmt: skip
     return out
 
 
@@ -87,12 +98,12 @@ class RunIndex:
 
     def last_rows(self, windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Last rows [b] of int64 windows [b], each 0..count-1, else IndexError."""
-        windows = np.array(windows, np.int64)
-        at = first_outside(windows, self.count - 1, num_threads=1)
+        windows = np.ascontiguousarray(windows, np.int64)
+        ends = np.empty(windows.shape, np.int64)
+        at = last_rows(
+            windows, self.count, self._windows, self._ends, self._stride, self._hint, self._shift,
+            ends, num_threads=1,
+        )  # fmt: skip
         if at >= 0:
             raise IndexError(f"window {windows[at]} of {self.count}: allowed 0..{self.count - 1}")
-        last_rows(
-            windows, self._windows, self._ends, self._stride, self._hint, self._shift, windows,
-            num_threads=1,
-        )  # fmt: skip
-        return windows
+        return ends

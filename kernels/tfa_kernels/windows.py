@@ -24,6 +24,7 @@ _KINDS = {
 _GROUP, _GROUPS = 64, 16
 # More than a core's own cache keeps until somebody reads it: written past the caches.
 _STREAM_BYTES = 1 << 20
+_NO_LABELS = np.empty(0, np.uint8)
 
 
 def gather_windows(
@@ -74,6 +75,9 @@ class WindowGather:
         or uint16, which stands for the bits of bfloat16 and of nothing else.
     dtype : of the windows, one of the same four; X's by default.
     shift, factor : [F] finite float32 each, both or neither.
+    labels : [N], contiguous; the label of a window is ``horizon`` rows after its last row, and
+        windows without one are refused.
+    horizon : 0 or more.
 
     Raises
     ------
@@ -88,6 +92,8 @@ class WindowGather:
         dtype: npt.DTypeLike | None = None,
         shift: npt.ArrayLike | None = None,
         factor: npt.ArrayLike | None = None,
+        labels: npt.NDArray[Any] | None = None,
+        horizon: int = 0,
         num_threads: int | None = None,
     ) -> None:
         resolve_threads(num_threads)
@@ -109,12 +115,18 @@ class WindowGather:
         self._kinds = _KINDS.get(X.dtype), _KINDS.get(wanted)
         self._shift = _per_value("shift", shift, window, columns)
         self._factor = _per_value("factor", factor, window, columns)
-        # Always read-only, so that a table opened read-only needs no second compilation.
-        self._flat = np.asarray(X).reshape(-1).view(np.uint8)
-        self._flat.flags.writeable = False
+        self._flat = _read_only_bytes(X)
+        self._labels, self._label_row, self._label_bytes = _read_only_bytes(_NO_LABELS), 0, 0
+        if labels is not None:
+            self._last -= _checked_labels(labels, rows, window, horizon)
+            self._labels, self._label_bytes = _read_only_bytes(labels), labels.itemsize
+            self._label_row = window - 1 + horizon
 
     def checked(self, starts: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """A copy of ``starts`` as int64; raises TypeError or ValueError as `gather_windows`."""
+        """A copy of ``starts`` as int64; raises TypeError or ValueError as `gather_windows`.
+
+        Write nothing into it: `fill_checked` relies on it.
+        """
         given = np.asarray(starts)
         if given.ndim != 1:
             raise ValueError(f"starts must be 1-D, got shape {given.shape}")
@@ -130,7 +142,8 @@ class WindowGather:
         at = first_outside(copy, self._last, num_threads=1)
         if at >= 0:
             raise ValueError(
-                f"starts[{at}] is {copy[at]}; allowed: 0..{self._last} (rows of X minus window)"
+                f"starts[{at}] is {copy[at]}; allowed: 0..{self._last} "
+                "(rows of X minus window, and minus horizon where there are labels)"
             )
         return copy
 
@@ -143,29 +156,71 @@ class WindowGather:
         ------
         TypeError, ValueError : as `gather_windows`.
         """
-        first = self.checked(starts)
-        size = first.size * self._values * self._out_item
-        flags = out.flags
-        if out.dtype != np.uint8 or out.shape != (size,) or not flags.c_contiguous:
-            raise ValueError(f"out must be {size} bytes in a row, got {out.dtype} {out.shape}")
-        if not flags.writeable:
-            raise ValueError("out is read-only; pass a writeable array")
-        if not size:
+        self.fill_checked(self.checked(starts), out)
+
+    def fill_checked(
+        self,
+        first: npt.NDArray[np.int64],
+        out: npt.NDArray[np.uint8],
+        label_out: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
+        """`fill` for what `checked` returned, or for consecutive elements of it.
+
+        ``label_out`` takes the windows' labels, as bytes in a row as well.
+        """
+        _check_bytes("out", out, first.size * self._values * self._out_item)
+        label_bytes = 0 if label_out is None else self._label_bytes
+        if label_out is None:
+            label_out = np.empty(0, np.uint8)
+        else:
+            _check_bytes("label_out", label_out, first.size * label_bytes)
+        if not first.size:
             return
         group = max(1, min(_GROUP, first.size // _GROUPS))
-        stream = size >= _STREAM_BYTES
+        stream = out.size >= _STREAM_BYTES
+        labels = self._labels, self._label_row, label_bytes, label_out
         if self._converts:
             kind, out_kind = self._kinds
             gather_converted(
                 self._flat, kind, self._item, first, self._columns, self._values,
                 self._shift, self._factor, group, stream, out, out_kind, self._out_item,
-                num_threads=self._threads,
+                *labels, num_threads=self._threads,
             )  # fmt: skip
         else:
             gather(
                 self._flat, first, self._columns * self._item, self._values * self._item,
-                group, stream, out, num_threads=self._threads,
+                group, stream, out, *labels, num_threads=self._threads,
             )  # fmt: skip
+
+
+def _read_only_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    # Read-only, so that an array opened read-only needs no second compilation.
+    flat = np.asarray(array).reshape(-1).view(np.uint8)
+    flat.flags.writeable = False
+    return flat
+
+
+def _check_bytes(name: str, out: npt.NDArray[np.uint8], size: int) -> None:
+    flags = out.flags
+    if out.dtype != np.uint8 or out.shape != (size,) or not flags.c_contiguous:
+        raise ValueError(f"{name} must be {size} bytes in a row, got {out.dtype} {out.shape}")
+    if not flags.writeable:
+        raise ValueError(f"{name} is read-only; pass a writeable array")
+
+
+def _checked_labels(labels: object, rows: int, window: int, horizon: object) -> int:
+    if not isinstance(labels, np.ndarray) or labels.dtype.hasobject:
+        raise TypeError(f"labels must be a numeric numpy array, got {type(labels).__name__}")
+    if labels.shape != (rows,) or not labels.flags.c_contiguous:
+        raise ValueError(
+            f"labels must be contiguous and one for each of the {rows} rows of X, got shape "
+            f"{labels.shape}; pass np.ascontiguousarray(labels)"
+        )
+    if isinstance(horizon, (bool, np.bool_)) or not isinstance(horizon, (int, np.integer)):
+        raise TypeError(f"horizon must be an int, got {horizon!r}")
+    if not 0 <= horizon <= rows - window:
+        raise ValueError(f"horizon is {horizon}; allowed: 0..{rows - window}, rows after a window")
+    return int(horizon)
 
 
 def _checked_table(X: object, window: object) -> int:

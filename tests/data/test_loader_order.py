@@ -257,6 +257,15 @@ def test_permutation_matches_the_naive_one(count, keys):
     assert got.tolist() == naive_permutation(count, keys)
 
 
+@pytest.mark.parametrize("threads", [1, None])
+def test_long_stretches_match_the_naive_permutation(threads):
+    keys = np.arange(1, 9, dtype=np.uint32) * 0x9E3779B1
+    wanted = naive_permutation(5001, keys.tolist())
+    for start, stop in ((0, 5001), (1, 3500), (999, 5001)):
+        got = permuted_range(start, stop, 5001, keys, num_threads=threads)
+        assert got.tolist() == wanted[start:stop]
+
+
 def test_the_order_of_a_seed_stays_what_it_was():
     # A checkpoint of one version goes on in the next: changing these numbers breaks resume.
     assert ShuffledOrder(1000, 1, 2).windows(0, 6).tolist() == [330, 856, 421, 5, 261, 634]

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfa_perf.data import loader as loader_module
+from tfa_perf.data import order as order_module
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.mapped import MappedRows, mapped_file, reopened
 
@@ -38,8 +38,8 @@ def resident(path):
 @linux
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_a_pass_in_blocks_holds_few_groups_of_the_table(file, monkeypatch, prefetch):
-    monkeypatch.setattr(loader_module, "_BLOCK_BYTES", 1 << 18)
-    monkeypatch.setattr(loader_module, "_BLOCKS", 2)
+    monkeypatch.setattr(order_module, "_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(order_module, "_BLOCKS", 2)
     X = np.load(file, mmap_mode="r")
     loader = WindowLoader(
         X, np.arange(ROWS), window=20, batch_size=500, shuffle="block", prefetch=prefetch

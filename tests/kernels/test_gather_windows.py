@@ -176,3 +176,44 @@ def test_conversion_refuses_what_it_cannot_do():
     gather = WindowGather(X, 4, dtype="float16")
     with pytest.raises(ValueError, match="out must be 24 bytes in a row"):
         gather.fill([0], np.zeros(48, np.uint8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, 6000])
+@pytest.mark.parametrize("label_dtype", ["bool", "int16", "float32", "float64"])
+@pytest.mark.parametrize("out_dtype", [None, "float16"])
+def test_labels_with_the_windows(out_dtype, label_dtype, count):
+    X, labels = table(400, 13), np.arange(400).astype(label_dtype)
+    labels.flags.writeable = False
+    gather = WindowGather(X, 9, dtype=out_dtype, labels=labels, horizon=5)
+    starts = gather.checked(np.random.default_rng(3).integers(0, 387, count))
+    out = np.empty((count, 9, 13), out_dtype or X.dtype)
+    got = np.full(count + 2, 77, label_dtype)
+    gather.fill_checked(
+        starts, out.reshape(-1).view(np.uint8), got[1:-1].reshape(-1).view(np.uint8)
+    )
+    assert np.array_equal(got[1:-1], labels[starts + 13])
+    assert got[0] == got[-1] == np.array(77).astype(label_dtype)
+    assert np.array_equal(out, X[starts[:, None] + np.arange(9)])
+    out[:] = 0
+    gather.fill_checked(starts, out.reshape(-1).view(np.uint8))
+    assert np.array_equal(out, X[starts[:, None] + np.arange(9)])
+
+
+def test_labels_that_do_not_fit_are_refused():
+    X, y = table(20, 3), np.zeros(20, np.float32)
+    for labels, horizon, message in [
+        (y[:-1], 0, "one for each of the 20 rows"),
+        (np.zeros(40)[::2], 0, r"np\.ascontiguousarray"),
+        (y.tolist(), 0, "got list"),
+        (y.astype(object), 0, "numeric"),
+        (y, 17, r"horizon is 17; allowed: 0\.\.16"),
+        (y, -1, "horizon is -1"),
+        (y, 1.0, "horizon must be an int"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            WindowGather(X, 4, labels=labels, horizon=horizon)
+    gather = WindowGather(X, 4, labels=y, horizon=2)
+    with pytest.raises(ValueError, match=r"starts\[1\] is 15; allowed: 0\.\.14"):
+        gather.checked([14, 15])
+    with pytest.raises(ValueError, match="label_out must be 4 bytes in a row"):
+        gather.fill_checked(gather.checked([0]), np.zeros(48, np.uint8), np.zeros(8, np.uint8))

@@ -70,7 +70,7 @@ class HostWindows:
     ) -> None:
         assert isinstance(table.X, np.ndarray) and isinstance(table.y, np.ndarray)
         self.device = torch.device("cpu")
-        self._table, self._form, self._y = table, form, table.y
+        self._table, self._form, self._y = table, form, np.ascontiguousarray(table.y)
         converted = table.shift is not None or form.dtype is not table.dtype
         self._gather = WindowGather(
             table.X,
@@ -78,6 +78,8 @@ class HostWindows:
             dtype=array_dtype(form.dtype) if converted else None,
             shift=table.shift,
             factor=table.factor,
+            labels=self._y,
+            horizon=form.horizon,
             num_threads=num_threads,
         )
         self._dtype, self._pinned = array_dtype(form.dtype), pinned
@@ -88,26 +90,32 @@ class HostWindows:
         self, ends: NDArray[np.int64], sizes: Sequence[int]
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches of ``sizes`` windows each, which end at rows ``ends``, one after the other."""
-        # One look-up for all of them: what is done once a batch runs with cold caches.
-        labels = self.labels(ends).split(list(sizes))
+        # Once for all of them: what is done once a batch runs with cold caches.
+        starts = self._gather.checked(ends - (self._form.window - 1))
         done = 0
-        for size, some in zip(sizes, labels, strict=True):
+        for size in sizes:
+            here = slice(done, done + size)
             # No name for the batch: this frame would keep its buffer in use.
-            yield self.batch(ends[done : done + size], some)
+            yield self._batch(ends[here], starts[here])
             done += size
 
-    def batch(self, ends: NDArray[np.int64], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """x [b, T, F], y [b, 1] and what else the form asks for, of windows ending at ``ends``."""
+    def _batch(
+        self, ends: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, ...]:
         shape = (len(ends), self._form.window, self._table.columns)
+        y = np.empty((len(ends), 1), self._y.dtype)
+        labels = y.reshape(-1).view(np.uint8)
         if self._pinned:
             x = torch.empty(shape, dtype=self._form.dtype, pin_memory=True)
-            self.fill(ends, x.view(-1).view(torch.uint8).numpy())
+            self._gather.fill_checked(starts, x.view(-1).view(torch.uint8).numpy(), labels)
         else:
             size = len(ends) * self._window_bytes
             buffer = self._pool.take(size)
-            self.fill(ends, buffer if len(buffer) == size else buffer[:size])
+            self._gather.fill_checked(
+                starts, buffer if len(buffer) == size else buffer[:size], labels
+            )
             x = as_tensor(np.ndarray(shape, self._dtype, buffer), self._form.dtype)
-        parts = [x, self._own(labels)]
+        parts = [x, self._own(torch.from_numpy(y))]
         if self._form.unmasked is not None:
             mask = self.mask(ends)
             if not mask.all():

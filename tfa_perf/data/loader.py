@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +17,7 @@ from tfa_perf.data.block_pages import BlockPages
 from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader_stats import Meter
-from tfa_perf.data.order import (
-    BlockOrder,
-    GivenOrder,
-    Order,
-    SequentialOrder,
-    Shares,
-    ShuffledOrder,
-    merged,
-)
+from tfa_perf.data.order import GivenOrder, Order, Shares, Shuffle, order_of
 from tfa_perf.data.prefetch import Prefetch
 from tfa_perf.data.sent_windows import SentWindows
 from tfa_perf.data.sources import choose_source
@@ -37,11 +28,6 @@ __all__ = ["Batch", "WindowBatches", "WindowLoader"]
 
 Batch = tuple[torch.Tensor, ...]
 _Item = tuple[Any, int]
-
-# Rows that a shuffle in blocks reads from at a time: large enough for the disk, small beside RAM.
-_BLOCK_BYTES, _BLOCKS = 1 << 20, 64
-# Batches whose rows are worked out in one go.
-_STEPS_TOGETHER = 16
 
 
 class WindowBatches(Iterator[Batch]):
@@ -130,7 +116,7 @@ class WindowLoader:
         valid: Any = None,
         span: Any = None,
         embargo: int = 0,
-        shuffle: bool | Literal["block"] = False,
+        shuffle: Shuffle = False,
         sampler: Sequence[int] | Sampler[int] | None = None,
         generator: torch.Generator | None = None,
         seed: int = 0,
@@ -163,6 +149,7 @@ class WindowLoader:
         self._shares = Shares.of(self.batch_size, drop_last, rank, world_size)
         self._epoch = self._position = self._resume_at = 0
         self._passes: weakref.WeakSet[WindowBatches] = weakref.WeakSet()
+        self._num_threads = resolve_threads(num_threads)
         x_dtype = found.table.dtype if dtype is None else float_dtype(dtype)
         self._source, self.mode = choose_source(
             found,
@@ -171,7 +158,7 @@ class WindowLoader:
             in_order=not shuffle and sampler is None,
             return_index=bool(return_index),
             pin_memory=pin_memory,
-            num_threads=resolve_threads(num_threads),
+            num_threads=self._num_threads,
         )
         self._meter = Meter(
             self.mode,
@@ -283,14 +270,10 @@ class WindowLoader:
     def _order(self) -> Order:
         if self._sampler is not None:
             return GivenOrder(np.fromiter(self._sampler, np.int64))
-        count = len(self._plan)
-        if self._shuffle == "block":
-            row_bytes = max(1, self._table.nbytes // len(self._table)) * self._plan.stride
-            block = max(1, _BLOCK_BYTES // row_bytes)
-            return BlockOrder(count, self._seed, self._epoch, block, _BLOCKS)
-        if self._shuffle:
-            return ShuffledOrder(count, self._seed, self._epoch)
-        return SequentialOrder(count)
+        row_bytes = max(1, self._table.nbytes // len(self._table)) * self._plan.stride
+        return order_of(
+            self._shuffle, len(self._plan), self._seed, self._epoch, row_bytes, self._num_threads
+        )
 
     def _produce(self, order: Order, start: int) -> Generator[_Item, None, None]:
         pages = BlockPages.of(self._table, self._plan, order)
@@ -308,7 +291,5 @@ class WindowLoader:
         self, order: Order, start: int
     ) -> Iterator[tuple[list[tuple[int, int, int]], NDArray[np.int64]]]:
         """Steps (first, end, position after), several at a time, and their windows' last rows."""
-        steps = self._shares.from_position(start, order.count)
-        while some := list(islice(steps, _STEPS_TOGETHER)):
-            windows = [order.windows(first, end) for first, end in merged(some)]
-            yield some, self._plan.index.last_rows(np.concatenate(windows))
+        for some, windows in self._shares.groups(order, start):
+            yield some, self._plan.index.last_rows(windows)

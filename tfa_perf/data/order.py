@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from itertools import islice
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +21,17 @@ __all__ = [
     "Order",
     "SequentialOrder",
     "Shares",
+    "Shuffle",
     "ShuffledOrder",
-    "merged",
+    "order_of",
 ]
 
+Shuffle = bool | Literal["block"]
+
+# Rows that a shuffle in blocks reads from at a time: large enough for the disk, small beside RAM.
+_BLOCK_BYTES, _BLOCKS = 1 << 20, 64
+# Batches whose windows are worked out in one go.
+_STEPS_TOGETHER = 16
 _KEYS = 8
 _WORD = 0xFFFFFFFF
 
@@ -83,9 +91,11 @@ class ShuffledOrder:
     count: int
     seed: int
     epoch: int
+    num_threads: int | None = None
 
     def windows(self, start: int, stop: int) -> NDArray[np.int64]:
-        return permuted_range(start, stop, self.count, _round_keys(self.seed, self.epoch))
+        keys = _round_keys(self.seed, self.epoch)
+        return permuted_range(start, stop, self.count, keys, num_threads=self.num_threads)
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ class BlockOrder:
     epoch: int
     block: int
     group: int
+    num_threads: int | None = None
 
     def windows(self, start: int, stop: int) -> NDArray[np.int64]:
         parts = [
@@ -148,10 +159,23 @@ class BlockOrder:
     def _in_group(self, g: int, start: int, stop: int) -> NDArray[np.int64]:
         span = self.block * self.group
         size = min(span, self.count - g * span)
-        slots = permuted_range(start, stop, size, _round_keys(self.seed, self.epoch, 3, g))
+        keys = _round_keys(self.seed, self.epoch, 3, g)
+        slots = permuted_range(start, stop, size, keys, num_threads=self.num_threads)
         blocks, offsets = np.divmod(slots, self.block)
         windows = self.block_starts(g)[blocks] + offsets + self.rotation
         return np.where(windows >= self.count, windows - self.count, windows)
+
+
+def order_of(
+    shuffle: Shuffle, count: int, seed: int, epoch: int, row_bytes: int, num_threads: int
+) -> Order:
+    """The order of ``count`` windows; from one to the next it is ``row_bytes`` in the table."""
+    if shuffle == "block":
+        block = max(1, _BLOCK_BYTES // row_bytes)
+        return BlockOrder(count, seed, epoch, block, _BLOCKS, num_threads)
+    if shuffle:
+        return ShuffledOrder(count, seed, epoch, num_threads)
+    return SequentialOrder(count)
 
 
 @dataclass(frozen=True)
@@ -194,6 +218,15 @@ class Shares:
             if end > first:
                 yield first, end, position
 
+    def groups(
+        self, order: Order, start: int
+    ) -> Iterator[tuple[list[tuple[int, int, int]], NDArray[np.int64]]]:
+        """Steps from position ``start`` on, several at a time, and their windows."""
+        steps = self.from_position(start, order.count)
+        while some := list(islice(steps, _STEPS_TOGETHER)):
+            parts = [order.windows(first, end) for first, end in _merged(some)]
+            yield some, parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def steps(self, count: int) -> int:
         """Steps of this rank in a whole epoch of ``count`` positions."""
         whole = self.batch_size * self.world_size
@@ -209,7 +242,7 @@ class Shares:
         return rest * (self.rank + 1) // self.world_size - rest * self.rank // self.world_size
 
 
-def merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+def _merged(steps: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
     """Ranges of positions that the steps take, in order, neighbours joined."""
     ranges: list[tuple[int, int]] = []
     for first, end, _ in steps:
