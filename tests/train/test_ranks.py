@@ -5,7 +5,9 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def torchrun(*args, folder):
     """Run two processes; returns the exit code and what each printed, (stdout, stderr)."""
-    logs = folder / "logs"
+    logs = Path(tempfile.mkdtemp(prefix="logs", dir=folder))
     done = subprocess.run(
         [*TORCHRUN, "--redirects", "3", "--log-dir", logs, *map(str, args)],
         capture_output=True,

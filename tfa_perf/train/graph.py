@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tfa_perf.config import ConfigError
 from tfa_perf.train.feed import BatchFeed, Feed, RowFeed, resident
 from tfa_perf.train.step import TrainStep
 from tfa_perf.train.warm_up import restored
@@ -30,7 +31,7 @@ class FixedShapeStep(TrainStep):
 
     A group with fewer windows is padded; padding has weight 0 in the loss.
 
-    With several ranks, raises ValueError where the last step of a pass leaves one without a
+    With several ranks, raises ConfigError where the last step of a pass leaves one without a
     window.
     """
 
@@ -85,10 +86,10 @@ class FixedShapeStep(TrainStep):
         world_size = self._ranks.world_size
         sizes = [of_all for _, of_all in self.loader.step_windows()]  # type: ignore[attr-defined]
         if sizes and sizes[-1] < world_size:
-            raise ValueError(
+            raise ConfigError(
                 f"graph: the last step of a pass has {sizes[-1]} windows for {world_size} "
                 "processes, but a captured step needs one for each; use another batch size, or "
-                "graph=False"
+                "graph=False (--no-graph)"
             )
 
     @staticmethod

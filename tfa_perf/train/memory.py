@@ -51,7 +51,7 @@ def candidates(train: TrainConfig) -> Iterator[dict[str, int]]:
 
     Micro-batches of 2^k windows, the largest first, then batches cut in halves and accumulated.
     """
-    size = 1 << max(0, (train.micro_batch or train.batch_size) - 1).bit_length() - 1
+    size = 1 << max(1, (train.micro_batch or train.batch_size) - 1).bit_length() - 1
     while size >= _SMALLEST:
         yield {"micro_batch": size}
         size //= 2
