@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfa_perf import __version__
+from tfa_perf.arguments import add_shared_arguments, positive
 
 __all__ = ["main"]
 
@@ -19,13 +20,18 @@ exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    # These two are modules with arguments of their own, which torch comes with.
     if argv[:1] == ["profile"]:
         from tfa_perf.profile.__main__ import main as profile
 
         return profile(argv[1:])
+    if argv[:1] == ["train"]:
+        from tfa_perf.train.__main__ import main as train
+
+        return train(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "train": _train, "export": _export}[args.command](args)
+        return {"demo": _demo, "export": _export}[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -50,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="the report's trainer and ours side by side: phase table and flame graph"
     )
-    _shared_arguments(demo, config="report")
+    add_shared_arguments(demo, config="report")
     demo.add_argument(
         "--after-config", metavar="FILE", help="config of our side (default: the same as --config)"
     )
@@ -64,27 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("runs/demo"), help="output folder (default runs/demo)"
     )
 
-    train = commands.add_parser("train", help="bars to a fitted model")
-    _shared_arguments(train, config="tuned")
-    train.add_argument("--steps", type=_positive, help="stop after this many optimizer steps")
-    train.add_argument("--out", type=Path, help="file to write the model to")
-    train.add_argument(
-        "--checkpoints", type=Path, metavar="DIR", help="folder for last.pt and best.pt"
-    )
-    train.add_argument(
-        "--resume", action="store_true", help="go on from last.pt in the --checkpoints folder"
-    )
-    train.add_argument("--log", type=Path, metavar="FILE", help="CSV file, one row a validation")
-    train.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        help="run the model through torch.compile (default: the config's train.compile)",
-    )
-    train.add_argument(
-        "--graph",
-        action=argparse.BooleanOptionalAction,
-        help="replay one CUDA graph a step (default: the config's train.graph)",
-    )
+    commands.add_parser("train", help="bars to a fitted model", add_help=False)
 
     export = commands.add_parser(
         "export", help="a fitted model and its scaler as one file for torch.export or ONNX"
@@ -100,38 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> None:
-    parser.add_argument(
-        "--config",
-        default=config,
-        metavar="FILE",
-        help=f"YAML file, or report or tuned (default {config})",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one key of the config, as train.batch_size=256",
-    )
-    parser.add_argument(
-        "--bars",
-        metavar="SOURCE",
-        help="CSV or Parquet file, sample, or synthetic:ROWS (default: the config's)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return value
-
-
 def _pairs(text: str) -> int:
-    value = _positive(text)
+    value = positive(text)
     if value < 6:
         raise argparse.ArgumentTypeError(f"{value} pairs have no 95 % interval; give 6 or more")
     return value
@@ -153,33 +109,6 @@ def _demo(args: argparse.Namespace) -> int:
     )
 
 
-def _train(args: argparse.Namespace) -> int:
-    from tfa_perf.config import load_config
-    from tfa_perf.data.bars import load_bars
-    from tfa_perf.train.run import DeviceError, pick_device, train
-
-    switches = [
-        f"train.{name}={str(value).lower()}"
-        for name in ("compile", "graph")
-        if (value := getattr(args, name)) is not None
-    ]
-    config = load_config(args.config, [*args.overrides, *switches])
-    device = pick_device(args.device)
-    if config.train.graph and device.type != "cuda":
-        raise DeviceError(f"graph: a CUDA graph needs a CUDA device, this run is on {device}")
-    train(
-        config,
-        load_bars(args.bars or config.data.bars),
-        device,
-        max_steps=args.steps,
-        out=args.out,
-        checkpoints=args.checkpoints,
-        resume=args.resume,
-        log=args.log,
-    )
-    return 0
-
-
 def _export(args: argparse.Namespace) -> int:
     from tfa_perf.train.export import export_model
 
@@ -196,9 +125,8 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
     from tfa_perf.train.checkpoint import CheckpointError
-    from tfa_perf.train.csv_log import LogError
+    from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
-    from tfa_perf.train.run import DeviceError
 
     return (
         ConfigError,
@@ -208,7 +136,6 @@ def _input_errors() -> tuple[type[Exception], ...]:
         SeveralSeriesError,
         DeviceError,
         CheckpointError,
-        LogError,
         ExportError,
     )
 

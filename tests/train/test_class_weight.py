@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.data.bars import load_bars
 from tfa_perf.data.dataset import build_dataset
-from tfa_perf.train.run import make_criterion
+from tfa_perf.train.setup import make_criterion
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from tfa_perf.data.bars import load_bars
 from tfa_perf.data.dataset import build_dataset
 from tfa_perf.train.checkpoint import CheckpointError, write_checkpoint
 from tfa_perf.train.export import METADATA, ExportError, export_model, load_model
-from tfa_perf.train.run import make_loader, train
+from tfa_perf.train.run import train
+from tfa_perf.train.setup import make_loader
 
 BARS = "synthetic:1500"
 

@@ -30,11 +30,11 @@ def test_rows_are_gathered_weighed_and_padded(table, source, sizes):
     X, y = table(50)
     ends = np.random.default_rng(0).permutation(np.arange(WINDOW - 1, 50))[: sum(sizes)]
     group = np.split(ends, np.cumsum(sizes)[:-1])
-    feed = RowFeed(source, [np.zeros(4, np.int64)], 3, "cpu")
+    feed = RowFeed(source, 4, 3, torch.device("cpu"))
     # What an earlier group left behind must not show.
     feed.fill([np.full(12, 30)])
     assert feed.fits(group)
-    assert feed.fill(group) == sum(sizes) == feed.count.item()
+    assert feed.fill(group) == sum(sizes) == feed.windows.item()
     assert [len(x) for x, _, _ in feed.batches()] == [4, 4, 4]
     x, labels, weights = merged(feed)
     n = len(ends)
@@ -46,17 +46,30 @@ def test_rows_are_gathered_weighed_and_padded(table, source, sizes):
     assert not weights[n:].any()
 
 
+def test_with_several_ranks_weights_are_those_of_all_windows(source):
+    x = torch.randn(3, 3, 2)
+    feeds = (
+        (RowFeed(source, 4, 1, torch.device("cpu")), [np.full(3, 10)]),
+        (BatchFeed((x, x[:, 0, :1]), 4, 1, torch.device("cpu")), [(x, x[:, 0, :1])]),
+    )
+    for feed, group in feeds:
+        assert feed.fill(group, of_all=8) == 3
+        assert feed.windows.item() == 8
+        *_, weights = merged(feed)
+        assert weights.flatten().tolist() == [0.125, 0.125, 0.125, 0.0]
+
+
 def test_more_rows_than_room_do_not_fit(source):
-    feed = RowFeed(source, [np.full(4, 10)], 2, "cpu")
+    feed = RowFeed(source, 4, 2, torch.device("cpu"))
     assert feed.fits([np.full(4, 10)] * 2)
     assert not feed.fits([np.full(5, 10), np.full(4, 10)])
 
 
 def test_batches_are_copied_weighed_and_padded_with_zeros():
     x, y = torch.randn(5, 3, 2), torch.randn(5, 1)
-    feed = BatchFeed([(x[:4], y[:4])], 2, torch.device("cpu"))
+    feed = BatchFeed((x[:4], y[:4]), 4, 2, torch.device("cpu"))
     feed.fill([(torch.full((8, 3, 2), torch.nan), torch.full((8, 1), torch.nan))])
-    assert feed.fill([(x[:3], y[:3]), (x[3:], y[3:])]) == 5 == feed.count.item()
+    assert feed.fill([(x[:3], y[:3]), (x[3:], y[3:])]) == 5 == feed.windows.item()
     read = merged(feed)
     assert torch.equal(read[0][:5], x)
     assert torch.equal(read[1][:5], y)
@@ -77,5 +90,5 @@ def test_batches_are_copied_weighed_and_padded_with_zeros():
     ],
 )
 def test_what_fits_a_feed_of_batches(batch, fits):
-    feed = BatchFeed([(torch.zeros(4, 3, 2), torch.zeros(4, 1))], 1, torch.device("cpu"))
+    feed = BatchFeed((torch.zeros(4, 3, 2), torch.zeros(4, 1)), 4, 1, torch.device("cpu"))
     assert feed.fits([batch]) == fits

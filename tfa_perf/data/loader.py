@@ -179,6 +179,22 @@ class WindowLoader:
     def __len__(self) -> int:
         return self._shares.steps(self._count)
 
+    @property
+    def world_size(self) -> int:
+        return self._shares.world_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole pass over all ranks: ``len``, or one more where it ends earlier here."""
+        return self._shares.steps_of_all(self._count)
+
+    def step_windows(self) -> Iterator[tuple[int, int]]:
+        """Windows of each step of the pass that begins next: on this rank, and over all ranks.
+
+        A last step with fewer windows than ranks has none on some of them, which yield no batch.
+        """
+        return self._shares.sizes(self._resume_at, self._count)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; a pass does not advance the epoch by itself.
 

@@ -207,6 +207,30 @@ class Shares:
 
     def from_position(self, position: int, count: int) -> Iterator[tuple[int, int, int]]:
         """Steps of this rank: first position, end, and where the step ends over all ranks."""
+        return (cut for cut in self._cuts(position, count) if cut[1] > cut[0])
+
+    def sizes(self, position: int, count: int) -> Iterator[tuple[int, int]]:
+        """Positions of each step on this rank, which may be 0, and over all ranks."""
+        for first, end, after in self._cuts(position, count):
+            yield end - first, after - position
+            position = after
+
+    def steps(self, count: int) -> int:
+        """Steps of this rank in a whole epoch of ``count`` positions."""
+        whole = self.batch_size * self.world_size
+        return count // whole + (self._rest(count) > 0)
+
+    def steps_of_all(self, count: int) -> int:
+        """Steps in a whole epoch that have a position on any rank."""
+        whole = self.batch_size * self.world_size
+        return count // whole if self.drop_last else -(-count // whole)
+
+    def windows(self, count: int) -> int:
+        """Positions of this rank in a whole epoch."""
+        whole = self.batch_size * self.world_size
+        return count // whole * self.batch_size + self._rest(count)
+
+    def _cuts(self, position: int, count: int) -> Iterator[tuple[int, int, int]]:
         whole = self.batch_size * self.world_size
         while position < count:
             step = min(whole, count - position)
@@ -215,8 +239,7 @@ class Shares:
             first = position + step * self.rank // self.world_size
             end = position + step * (self.rank + 1) // self.world_size
             position += step
-            if end > first:
-                yield first, end, position
+            yield first, end, position
 
     def groups(
         self, order: Order, start: int
@@ -226,16 +249,6 @@ class Shares:
         while some := list(islice(steps, _STEPS_TOGETHER)):
             parts = [order.windows(first, end) for first, end in _merged(some)]
             yield some, parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def steps(self, count: int) -> int:
-        """Steps of this rank in a whole epoch of ``count`` positions."""
-        whole = self.batch_size * self.world_size
-        return count // whole + (self._rest(count) > 0)
-
-    def windows(self, count: int) -> int:
-        """Positions of this rank in a whole epoch."""
-        whole = self.batch_size * self.world_size
-        return count // whole * self.batch_size + self._rest(count)
 
     def _rest(self, count: int) -> int:
         rest = 0 if self.drop_last else count % (self.batch_size * self.world_size)

@@ -19,7 +19,7 @@ from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page import Run, write_page
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.steps import phase_rows, sum_laps
-from tfa_perf.train.run import pick_device
+from tfa_perf.train.devices import pick_device
 
 __all__ = ["SampledRunError", "run_demo"]
 

@@ -19,7 +19,7 @@ from tfa_perf.data.bars import Bars
 from tfa_perf.data.dataset import Dataset, assemble, build_dataset
 from tfa_perf.train.loop import train_steps
 from tfa_perf.train.model import WindowEncoder
-from tfa_perf.train.run import make_loader
+from tfa_perf.train.setup import make_loader
 
 __all__ = ["MismatchError", "SeveralSeriesError", "Sides", "build_sides"]
 

@@ -6,11 +6,13 @@ from tfa_perf.train.loop import evaluate, train_steps
 from tfa_perf.train.metrics import Validation
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.optimizer import make_optimizer, set_lr
+from tfa_perf.train.ranks import Ranks, torchrun_ranks
 from tfa_perf.train.step import TrainStep, make_step
 from tfa_perf.train.trainer import Step, Trainer
 
 __all__ = [
     "CheckpointError",
+    "Ranks",
     "Step",
     "TrainStep",
     "Trainer",
@@ -22,6 +24,7 @@ __all__ = [
     "probed",
     "read_checkpoint",
     "set_lr",
+    "torchrun_ranks",
     "train_steps",
     "write_checkpoint",
 ]

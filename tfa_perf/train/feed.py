@@ -43,17 +43,18 @@ def resident(loader: Any) -> Resident | None:
 class Feed(Protocol):
     """Batches of one size at fixed addresses, padded where a group holds fewer windows.
 
-    ``fill`` takes a group and returns its number of windows; ``batches`` then computes x, y and
-    the weights of the windows (1 / windows, and 0 for padding) from those addresses alone.
-    ``fits`` says whether a group has the sizes, dtypes and shapes of this feed. ``capacity`` is
-    the number of windows with padding, ``count`` that without, int64 on the device.
+    ``fill`` takes a group, and the windows of all ranks where there are several, and returns the
+    number of windows; ``batches`` then computes x, y and the weights of the windows (1 / windows
+    of all, and 0 for padding) from those addresses alone. ``fits`` says whether a group has the
+    sizes, dtypes and shapes of this feed. ``capacity`` is the number of windows with padding,
+    ``windows`` that of all ranks without, int64 on the device.
     """
 
     capacity: int
-    count: Tensor
+    windows: Tensor
 
     def fits(self, group: Sequence[Any]) -> bool: ...
-    def fill(self, group: Sequence[Any]) -> int: ...
+    def fill(self, group: Sequence[Any], of_all: int | None = None) -> int: ...
     def batches(self) -> Iterable[Batch]: ...
 
 
@@ -61,29 +62,29 @@ class RowFeed:
     """Row numbers travel; windows are gathered in the step, from a table on the device."""
 
     def __init__(
-        self, source: Resident, group: Sequence[NDArray[np.int64]], batches: int, device: Any
+        self, source: Resident, batch_size: int, batches: int, device: torch.device
     ) -> None:
-        self._gather, self._batch_size = source.gather, len(group[0])
-        # The row numbers, and at the end how many of them count: one copy for both.
-        self.capacity = batches * self._batch_size
-        self._rows = torch.zeros(self.capacity + 1, dtype=torch.int64, device=device)
-        self.count = self._rows[-1]
+        self._gather, self._batch_size = source.gather, batch_size
+        # The row numbers, how many of them count, and the windows of all: one copy for them.
+        self.capacity = batches * batch_size
+        self._rows = torch.zeros(self.capacity + 2, dtype=torch.int64, device=device)
+        self._own, self.windows = self._rows[-2:]
 
     def fits(self, group: Sequence[NDArray[np.int64]]) -> bool:
         return sum(map(len, group)) <= self.capacity
 
-    def fill(self, group: Sequence[NDArray[np.int64]]) -> int:
-        windows = sum(map(len, group))
+    def fill(self, group: Sequence[NDArray[np.int64]], of_all: int | None = None) -> int:
+        own = sum(map(len, group))
         rows = torch.empty(len(self._rows), dtype=torch.int64, pin_memory=self._rows.is_cuda)
         view = rows.numpy()
-        np.concatenate(group, out=view[:windows])
-        view[windows:-1] = view[0]
-        view[-1] = windows
+        np.concatenate(group, out=view[:own])
+        view[own:-2] = view[0]
+        view[-2:] = own, of_all or own
         self._rows.copy_(rows, non_blocking=True)
-        return windows
+        return own
 
     def batches(self) -> Iterator[Batch]:
-        rows, weights = self._rows[:-1], _weights(self.count, self.capacity)
+        rows, weights = self._rows[:-2], _weights(self._own, self.windows, self.capacity)
         for ends, weight in _split(self._batch_size, rows, weights):
             yield *self._gather(ends), weight
 
@@ -92,14 +93,19 @@ class BatchFeed:
     """Batches of any loader, copied to where the step reads them."""
 
     def __init__(
-        self, group: Sequence[tuple[Tensor, Tensor]], batches: int, device: torch.device
+        self,
+        example: tuple[Tensor, Tensor],
+        batch_size: int,
+        batches: int,
+        device: torch.device,
     ) -> None:
-        x, y = group[0]
-        self._batch_size = len(x)
-        self.capacity = batches * len(x)
+        x, y = example
+        self._batch_size = batch_size
+        self.capacity = batches * batch_size
         self._x = x.new_zeros((self.capacity, *x.shape[1:]), device=device)
         self._y = y.new_zeros((self.capacity, *y.shape[1:]), device=device)
-        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        self._own = torch.zeros((), dtype=torch.int64, device=device)
+        self.windows = self._own.clone()
 
     def fits(self, group: Sequence[tuple[Tensor, Tensor]]) -> bool:
         return sum(len(x) for x, _ in group) <= self.capacity and all(
@@ -108,7 +114,7 @@ class BatchFeed:
             for given, own in zip(batch, (self._x, self._y), strict=True)
         )
 
-    def fill(self, group: Sequence[tuple[Tensor, Tensor]]) -> int:
+    def fill(self, group: Sequence[tuple[Tensor, Tensor]], of_all: int | None = None) -> int:
         first = 0
         for x, y in group:
             end = first + len(x)
@@ -118,17 +124,18 @@ class BatchFeed:
         # A weight of zero does not silence a NaN left over from an earlier group.
         self._x[first:].zero_()
         self._y[first:].zero_()
-        self.count.fill_(first)
+        self._own.fill_(first)
+        self.windows.fill_(of_all or first)
         return first
 
     def batches(self) -> Iterator[Batch]:
-        weights = _weights(self.count, self.capacity)
+        weights = _weights(self._own, self.windows, self.capacity)
         yield from _split(self._batch_size, self._x, self._y, weights)
 
 
-def _weights(windows: Tensor, padded: int) -> Tensor:
-    """[padded, 1]: 1 / windows for as many, then 0."""
-    counted = torch.arange(padded, device=windows.device) < windows
+def _weights(own: Tensor, windows: Tensor, padded: int) -> Tensor:
+    """[padded, 1]: 1 / windows for ``own`` of them, then 0."""
+    counted = torch.arange(padded, device=windows.device) < own
     return (counted / windows).unsqueeze(1)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
+from tfa_perf.config import ConfigError
 from tfa_perf.train.feed import BatchFeed, Feed, RowFeed, resident
-from tfa_perf.train.step import TrainStep, grouped
+from tfa_perf.train.step import TrainStep
 from tfa_perf.train.warm_up import restored
 
 __all__ = ["FixedShapeStep", "GraphStep"]
@@ -30,10 +30,15 @@ class FixedShapeStep(TrainStep):
     """Steps of one size that read from fixed addresses: what a graph captures, run without one.
 
     A group with fewer windows is padded; padding has weight 0 in the loss.
+
+    With several ranks, raises ConfigError where the last step of a pass leaves one without a
+    window.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        if self._ranks.several:
+            self._check_last_step()
         self._resident = resident(self.loader)
         self._feed: Feed | None = None
         self._mixing = next(
@@ -48,26 +53,44 @@ class FixedShapeStep(TrainStep):
         through which padding would change the other windows.
         """
         source = self.loader if self._resident is None else self._resident.row_batches()
-        for group in grouped(islice(source, skip, None), self.accumulation):
+        for group, of_all in self._groups(source, skip):
             if self._feed is None or not self._feed.fits(group):
                 self._feed = self._feed_for(group)
                 self._changed("sizes")
-            windows = self._feed.fill(group)
-            if windows < self._feed.capacity and self._mixing is not None:
+            own = self._feed.fill(group, of_all)
+            if own < self._feed.capacity and self._mixing is not None:
                 raise ValueError(
                     f"model: {type(self._mixing).__name__} mixes the windows of a batch, and a "
-                    f"step of {self._feed.capacity} windows would be padded, as only {windows} "
+                    f"step of {self._feed.capacity} windows would be padded, as only {own} "
                     "are left; use drop_last=True in the loader, or graph=False"
                 )
+            windows = of_all or own
             self._execute()
             self._windows += windows
             yield windows
 
     def _feed_for(self, group: Sequence[Any]) -> Feed:
         if self._resident is None:
-            batches = [self._checked(batch) for batch in group]
-            return BatchFeed(batches, self.accumulation, self.device)
-        return RowFeed(self._resident, group, self.accumulation, self.device)
+            example, *_ = (self._checked(batch) for batch in group)
+            size = self._batch_size(len(example[0]))
+            return BatchFeed(example, size, self.accumulation, self.device)
+        size = self._batch_size(len(group[0]))
+        return RowFeed(self._resident, size, self.accumulation, self.device)
+
+    def _batch_size(self, first: int) -> int:
+        # Captures exchange gradients: ranks must not differ in whether a group fits, and their
+        # first batches may differ by a window.
+        return self.loader.batch_size if self._ranks.several else first  # type: ignore[attr-defined]
+
+    def _check_last_step(self) -> None:
+        world_size = self._ranks.world_size
+        sizes = [of_all for _, of_all in self.loader.step_windows()]  # type: ignore[attr-defined]
+        if sizes and sizes[-1] < world_size:
+            raise ConfigError(
+                f"graph: the last step of a pass has {sizes[-1]} windows for {world_size} "
+                "processes, but a captured step needs one for each; use another batch size, or "
+                "graph=False (--no-graph)"
+            )
 
     @staticmethod
     def _checked(batch: Any) -> Any:
@@ -88,7 +111,7 @@ class FixedShapeStep(TrainStep):
     def _body(self) -> None:
         assert self._feed is not None
         self._step(self._feed.batches())
-        self._loss_sum.add_(self._loss * self._feed.count)
+        self._loss_sum.add_(self._loss * self._feed.windows)
 
 
 class GraphStep(FixedShapeStep):

@@ -19,7 +19,10 @@ from tfa_perf.train.trainer import Trainer
 __all__ = ["last_checkpoint", "resume_from", "with_amp_known"]
 
 # A file may have moved; whether it still holds the same bars, the scaler tells.
-_MAY_DIFFER = ("bars", "features", "epochs", "patience", "checkpoint_every", "log_every", "threads")
+_MAY_DIFFER = (
+    *("bars", "features", "epochs", "patience", "checkpoint_every", "log_every", "threads"),
+    "micro_batch",
+)
 
 
 def with_amp_known(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tfa_perf.train.allocator import keep_freed_memory
+from tfa_perf.train.ranks import ALONE, Ranks
 
 __all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
 
@@ -34,6 +35,7 @@ def make_step(
     bf16: bool = False,
     compile: bool = False,
     graph: bool = False,
+    ranks: Ranks = ALONE,
 ) -> TrainStep:
     """Optimizer steps of ``model`` over the batches ``(x, y)`` of ``loader``.
 
@@ -64,6 +66,10 @@ def make_step(
     compile : run forward and backward through ``torch.compile``, once for the size of a whole
         (micro-)batch; a smaller last one runs uncompiled.
     graph : replay one CUDA graph a step; see `GraphStep`.
+    ranks : processes that each take their share of every batch, from a WindowLoader. Gradients are
+        summed over them once a step, so the gradient is that of one process with all windows, and
+        ``loss`` and windows are those of all. ``model`` starts alike on all, without torch's
+        DistributedDataParallel around it.
 
     Raises
     ------
@@ -89,6 +95,7 @@ def make_step(
         micro_batch=micro_batch,
         bf16=bf16,
         compile=compile,
+        ranks=ranks,
     )
 
 
@@ -107,9 +114,16 @@ class TrainStep:
         micro_batch: int | None,
         bf16: bool,
         compile: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.accumulation = accumulation
+        self._ranks = ranks
+        if ranks.several and getattr(loader, "world_size", 1) != ranks.world_size:
+            raise ValueError(
+                f"loader: must share its windows among the {ranks.world_size} processes; use a "
+                "WindowLoader with their rank and world_size"
+            )
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         if not self._parameters:
             raise ValueError("model: has no parameter that requires a gradient")
@@ -156,16 +170,29 @@ class TrainStep:
         The first ``skip`` batches are taken and left. Nothing in a step waits for the device
         where the loader does not.
         """
-        for group in grouped(islice(self.loader, skip, None), self.accumulation):
+        for group, of_all in self._groups(self.loader, skip):
             batches = [self._on_device(batch) for batch in group]
-            windows = sum(len(x) for x, _ in batches)
+            windows = of_all or sum(len(x) for x, _ in batches)
             self.optimizer.zero_grad(set_to_none=True)
-            largest = max(len(x) for x, _ in batches)
+            largest = max((len(x) for x, _ in batches), default=0)
             weight = torch.full((largest, 1), 1 / windows, device=self.device)
             self._step((x, y, weight[: len(x)]) for x, y in batches)
             self._loss_sum.add_(self._loss, alpha=windows)
             self._windows += windows
             yield windows
+
+    def _groups(self, source: Iterable[T], skip: int) -> Iterator[tuple[list[T], int | None]]:
+        """Batches of each step to come, and with several ranks the windows of all of them."""
+        if not self._ranks.several:
+            for group in grouped(islice(source, skip, None), self.accumulation):
+                yield group, None
+            return
+        sizes = islice(self.loader.step_windows(), skip, None)  # type: ignore[attr-defined]
+        batches = islice(source, skip, None)
+        for some in grouped(sizes, self.accumulation):
+            # The last one may be missing here; asking for it tells the loader that the pass ended.
+            group = list(islice(batches, len(some)))
+            yield group, sum(of_all for _, of_all in some)
 
     def _on_device(self, batch: Any) -> tuple[Tensor, Tensor]:
         x, y = batch
@@ -180,6 +207,7 @@ class TrainStep:
                 loss = self._forward(x)(x, y, weight)
                 loss.backward()
                 self._loss.add_(loss.detach())
+        self._ranks.sum_gradients(self._parameters, self._loss)
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self.optimizer.step()

@@ -14,6 +14,7 @@ from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.bf16 import use_bf16
 from tfa_perf.train.checkpoint import CheckpointError
 from tfa_perf.train.optimizer import make_optimizer, set_lr
+from tfa_perf.train.ranks import ALONE, Ranks
 from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.step import Criterion, make_step
 
@@ -24,8 +25,9 @@ __all__ = ["Step", "Trainer"]
 class Step:
     """One optimizer step: its epoch (from 0), how many windows it saw, and their loss.
 
-    ``loss`` is the mean over the windows as a tensor on the model's device: reading it makes
-    the host wait for the device, so read it as rarely as you need it.
+    With several ranks both are those of all of them. ``loss`` is the mean over the windows as a
+    tensor on the model's device: reading it makes the host wait for the device, so read it as
+    rarely as you need it.
     """
 
     epoch: int
@@ -39,7 +41,14 @@ class Trainer:
     ``model`` is on ``device`` already. ``state_dict`` between any two steps, loaded into a
     trainer made alike, continues the run: on a CPU bit for bit.
 
-    Raises ValueError for ``amp="probe"`` on a CPU: pass ``probed(config, ...)``.
+    With ``ranks`` (``Ranks.of_torch()``) each process of a torch.distributed run makes a trainer;
+    ``loader`` yields its share, which is what a WindowLoader does there by itself, and ``model``
+    starts everywhere as it is on rank 0. Steps are those of one process with all windows, up to
+    the order of sums, for any number of processes. Dropout differs from rank to rank where their
+    random numbers do. All ranks call ``state_dict`` together, and load the same state.
+
+    Raises ValueError for ``amp="probe"`` on a CPU, where ``probed(config, ...)`` is needed, and
+    for a loader that shares its windows among other ranks than these.
     """
 
     def __init__(
@@ -50,9 +59,17 @@ class Trainer:
         device: torch.device | str,
         *,
         criterion: Criterion | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        shares = getattr(loader, "world_size", 1)
+        if shares != ranks.world_size:
+            raise ValueError(
+                f"loader: yields one of {shares} shares of the windows, for {ranks.world_size} "
+                "ranks; pass ranks=Ranks.of_torch(), or rank=0, world_size=1 to the loader"
+            )
         self.model, self.loader, self.config = model, loader, config
-        self.device = torch.device(device)
+        self.device, self.ranks = torch.device(device), ranks
+        ranks.share_start(model)
         self.optimizer = make_optimizer(model, lr=config.lr, weight_decay=config.weight_decay)
         self.step = make_step(
             model,
@@ -65,8 +82,10 @@ class Trainer:
             bf16=use_bf16(config, self.device),
             compile=config.compile,
             graph=self.device.type == "cuda" if config.graph is None else config.graph,
+            ranks=ranks,
         )
-        self.steps_per_epoch = -(-len(loader) // config.accumulation)
+        batches = loader.steps if ranks.several else len(loader)
+        self.steps_per_epoch = -(-batches // config.accumulation)
         self.total = self.steps_per_epoch * config.epochs
         self.done = 0
         self._epoch = self._taken = 0
@@ -99,7 +118,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random,
+            "random": self.ranks.gathered(random),
             "losses": self.step.losses(),
             "done": self.done,
             "epoch": self._epoch,
@@ -109,6 +128,9 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken, on this trainer's own device.
+
+        The number of ranks may differ; each takes the random numbers of its own rank, and a rank
+        that the state does not know starts new ones.
 
         Raises CheckpointError where the state is that of another model, and leaves the run as
         it was.
@@ -127,9 +149,16 @@ class Trainer:
         self.done, self._epoch, self._taken = state["done"], state["epoch"], state["taken"]
         if state["loader"] is not None and hasattr(self.loader, "load_state_dict"):
             self.loader.load_state_dict(state["loader"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in state["random"]:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self._load_random(state["random"])
+
+    def _load_random(self, states: list[dict[str, Tensor]]) -> None:
+        rank = self.ranks.rank
+        random = states[rank] if rank < len(states) else states[0]
+        torch.set_rng_state(random["cpu"])
+        if self.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        if rank >= len(states):
+            torch.manual_seed(int(torch.randint(2**62, ())) + rank)
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         # The moments are the run's; how they are updated is this device's own matter, and the

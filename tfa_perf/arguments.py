@@ -1,0 +1,39 @@
+"""Command line arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_shared_arguments", "positive"]
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> None:
+    """Add --config (default ``config``), --set, --bars and --device to ``parser``."""
+    parser.add_argument(
+        "--config",
+        default=config,
+        metavar="FILE",
+        help=f"YAML file, or report or tuned (default {config})",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one key of the config, as train.batch_size=256",
+    )
+    parser.add_argument(
+        "--bars",
+        metavar="SOURCE",
+        help="CSV or Parquet file, sample, or synthetic:ROWS (default: the config's)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an argparse type."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
