@@ -1,18 +1,16 @@
 """Forward and backward of one batch: the plain encoder, and ours in micro-batches."""
 
-import time
-
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.sizes import current
 from tfa_perf.baseline.model import TFATransformer
 from tfa_perf.config import load_config
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.step import CPU_MICRO_BATCH
 
-FEATURES, BATCH = 55, 512
+FEATURES, BATCH = 55, current().step
 
 
 def forward_backward(model_class, config, micro_batch):
@@ -53,34 +51,9 @@ def tuned_sides():
     }
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_forward_backward(measure, sides, impl):
-    measure(sides, impl, rounds=10)
+    measure(sides, impl, rounds=10, samples=BATCH, flops=True)
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_forward_backward_tuned_after_report_before(measure, tuned_sides, impl):
-    measure(tuned_sides, impl, rounds=10)
-
-
-def test_gemm_efficiency(sides, capsys):
-    """Arithmetic of matrix products per second, as a share of a large product's."""
-    with FlopCounterMode(display=False) as counter:
-        sides["after"]()
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    shares = []
-    for _ in range(9):
-        peak = 2 * 2048**3 / timed(lambda: torch.mm(a, b))
-        shares.append(counter.get_total_flops() / timed(sides["after"]) / peak)
-    with capsys.disabled():
-        print(
-            f"\nreport config, forward and backward: {sorted(shares)[4]:.0%} of the measured "
-            f"GEMM peak ({min(shares):.0%} to {max(shares):.0%}), which is last {peak / 1e9:.0f} "
-            "GFLOP/s"
-        )
-
-
-def timed(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    measure(tuned_sides, impl, rounds=10, samples=BATCH, flops=True)
