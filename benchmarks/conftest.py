@@ -149,6 +149,10 @@ def pytest_benchmark_update_json(
     config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
 ) -> None:
     run = config.stash[RUN]
+    # What failed after it was timed has no number either.
+    output_json["benchmarks"] = [
+        bench for bench in output_json["benchmarks"] if bench["fullname"] not in run.failed
+    ]
     asked = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
     everything = bool(asked & {HERE, *HERE.parents}) and not (
         config.option.ignore or config.option.ignore_glob or getattr(config.option, "lf", False)

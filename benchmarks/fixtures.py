@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Call = Callable[[], object]
+FEWEST = 8
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +142,7 @@ def versus(in_turn, request) -> Callable[..., None]:  # type: ignore[no-untyped-
     """``versus(name, other, ours, pairs=10)``: time the two in turn, for a row of that name.
 
     Compare their outputs first. pytest-benchmark times ours; ``--impl before`` takes the other.
+    There are 8 pairs at least, without which A/A has no interval.
     """
 
     def run(
@@ -156,7 +158,8 @@ def versus(in_turn, request) -> Callable[..., None]:  # type: ignore[no-untyped-
         sides = {"before": ours if request.config.option.aa else other, "after": ours}
         own = "before" if request.config.option.impl == "before" else "after"
         work = {"samples": samples, "moved": moved, "copied": copied, "flops": False}
-        in_turn((OTHERS, name), own, sides[own], sides["before"], pairs, "memcpy", work)
+        rounds = max(pairs, FEWEST)
+        in_turn((OTHERS, name), own, sides[own], sides["before"], rounds, "memcpy", work)
 
     return run
 

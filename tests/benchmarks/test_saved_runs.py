@@ -70,6 +70,16 @@ def test_a_wrong_output_is_a_failure_without_a_number(measured):
     assert "test_planted" not in times
 
 
+def test_what_fails_after_it_was_timed_has_no_number_either(suite):
+    ended = suite.run(steady=0)
+    assert ended.status == 1
+    assert ids(ended.saved) == ["test_planted[after]", "test_planted[before]"]
+    assert [row["name"] for row in ended.saved["tfa_perf"]["rows"]] == ["planted"]
+    ours = ended.text[ended.text.index("before and after: medians") :]
+    assert "steady: failed, so there is no number" in ours
+    assert "others and ours" not in ours
+
+
 @pytest.mark.parametrize("part", [["-k", "planted"], ["benchmarks/test_planted.py"]])
 def test_part_of_the_suite_is_saved_but_no_partner(suite, part):
     ended = suite.run(*part, "--benchmark-compare")
