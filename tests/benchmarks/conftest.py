@@ -94,6 +94,7 @@ class Suite:
         targets = [] if any(o.startswith("benchmarks") for o in options) else ["benchmarks"]
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", *targets, "-p", "no:cacheprovider",
+             "-p", "no:hypothesispytest",
              "--import-mode=importlib", "--benchmark-timer=clock.now", *options],
             cwd=self.folder, env=environment, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
