@@ -1,191 +1,211 @@
-"""What every benchmark shares: interleaved rounds, autosave, and tables of paired ratios."""
+"""What every benchmark shares: sizes, sides, interleaved rounds, saved runs and tables.
+
+Options beside pytest-benchmark's own, all of which keep their meaning:
+
+``--size small|default|large``  how much work (benchmarks/sizes.py)
+``--impl before|after|both``    one side alone, under test ids that do not name it; or both in turn
+``--aa``                        the after side on both sides: whatever the table claims is noise
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from tfa_perf.claims.measure import interleave, paired_ratio
+from benchmarks import machine, saved, sizes
+from benchmarks.fixtures import (  # noqa: F401
+    _two_sides_same_threads,
+    across_windows,
+    impl,
+    in_turn,
+    measure,
+    measure_memory,
+    rows,
+    size,
+    timer,
+    versus,
+)
+from benchmarks.run import BOTTLENECKS, IMPLS, OTHERS, RUN, Run, name_of
+from benchmarks.tables import print_lengths, print_memory, print_one_side, print_rows
 
-IMPLS = ("before", "after")
-
-
-@dataclass
-class Pairs:
-    """Times (s) of rounds of the two sides that ran next to each other."""
-
-    before: list[float] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
-
-
-_results = pytest.StashKey[dict[str, Pairs]]()
-_peers = pytest.StashKey[dict[str, Pairs]]()
-_lengths = pytest.StashKey[dict[str, dict[int, Pairs]]]()
-
+SIDES = {BOTTLENECKS: IMPLS, OTHERS: ("other", "ours")}
+TITLES = {BOTTLENECKS: "before and after", OTHERS: "others and ours"}
+HERE = Path(__file__).resolve().parent
 # What a plain run leaves out.
 ON_DEMAND = {"peers": "other libraries", "lengths": "every window length"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--size",
-        choices=("small", "large"),
-        default="small",
-        help="rows of the feature benchmarks: 200,000 or 1,000,000",
+    group = parser.getgroup("benchmarks of tfa-perf")
+    group.addoption("--size", choices=tuple(sizes.SIZES), default="default", help="how much work")
+    group.addoption(
+        "--impl",
+        choices=(*IMPLS, "both"),
+        default="both",
+        help="one side alone, to be compared with a saved run of the other; or both in turn",
     )
+    group.addoption("--aa", action="store_true", help="the after side on both sides: noise alone")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_results] = {}
-    config.stash[_peers] = {}
-    config.stash[_lengths] = {}
-    # Without a saved run the next --benchmark-compare has nothing to compare with.
-    if not config.option.benchmark_autosave and not config.option.benchmark_disable:
-        config.option.benchmark_autosave = time.strftime("autosave_%Y%m%d_%H%M%S")
+    config.stash[RUN] = Run()
+    sizes.choose(config.getoption("--size"))
+    option = config.option
+    given = any(str(a).startswith("--benchmark-timer") for a in config.invocation_params.args)
+    if torch.cuda.is_available() and not given:
+        option.benchmark_timer = "benchmarks.timers.synchronised"
+    if not (option.benchmark_disable or option.benchmark_skip or option.collectonly or option.aa):
+        # Without a saved run the next --benchmark-compare has nothing to compare with.
+        option.benchmark_save_data = True
+        option.benchmark_autosave = option.benchmark_autosave or time.strftime("%Y%m%d_%H%M%S")
+    if option.benchmark_compare is True and "://" not in _storage(config):
+        option.benchmark_compare = _partner(config)
+
+
+def _storage(config: pytest.Config) -> str:
+    return str(config.option.benchmark_storage).removeprefix("file://")
+
+
+def _kind(config: pytest.Config) -> saved.Kind:
+    return saved.Kind(config.option.size, config.option.impl != "both")
+
+
+def _partner(config: pytest.Config) -> str:
+    gate, kind = config.option.benchmark_compare_fail, _kind(config)
+    found = saved.partner(
+        Path(_storage(config)), HERE.parent / ".benchmarks", kind, elsewhere=not gate
+    )
+    if found is not None:
+        return str(found)
+    missing = f"no complete run on this machine with {kind}"
+    if gate:
+        raise pytest.UsageError(
+            f"--benchmark-compare-fail: there is {missing} in {_storage(config)}; run "
+            "`pytest benchmarks` with the same options but without --benchmark-compare-fail first"
+        )
+    # No file is called so: pytest-benchmark says that it found none, and goes on.
+    return missing
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    option = config.option
+    sides = "after on both sides" if option.aa else option.impl
+    return f"tfa-perf: size {option.size}, impl {sides}" + config.stash[RUN].note
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine.update(machine_info)
+
+
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, compared_benchmark: dict[str, Any]
+) -> None:
+    run = config.stash[RUN]
+    run.compared.append(compared_benchmark)
+    if saved.is_elsewhere(compared_benchmark):
+        run.note += ", compared with another machine: read ratios only"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "impl" in metafunc.fixturenames and metafunc.config.option.impl == "both":
+        metafunc.parametrize("impl", IMPLS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for marker, what in ON_DEMAND.items():
         if marker not in config.option.markexpr:
             for item in items:
-                if item.get_closest_marker(marker):
+                found = item.get_closest_marker(marker)
+                if found is not None and not found.kwargs.get("always"):
                     item.add_marker(pytest.mark.skip(reason=f"{what}: run with -m {marker}"))
 
 
-@pytest.fixture(scope="session")
-def rows(request: pytest.FixtureRequest) -> int:
-    return 1_000_000 if request.config.getoption("--size") == "large" else 200_000
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items:
+        items[0].config.stash[RUN].left_out += len(items)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_sides_same_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    assert torch.get_num_threads() == threads
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:  # type: ignore[attr-defined]
+        item.config.stash[RUN].failed[item.nodeid] = name_of(item)
+    return report
 
 
-@pytest.fixture
-def measure(benchmark, request) -> Callable[..., None]:  # type: ignore[no-untyped-def]
-    """``measure(sides, impl, rounds=20)``: time one side, the other run before every round.
-
-    pytest-benchmark times ``sides[impl]``; the setup of each round runs and times the other
-    side, so that the two alternate and each round gives a pair.
-    """
-
-    def run(sides: dict[str, Callable[[], object]], impl: str, *, rounds: int = 20) -> None:
-        name = request.node.originalname.removeprefix("test_")
-        benchmark.group = name
-        own, other = sides[impl], sides[IMPLS[1 - IMPLS.index(impl)]]
-        own()
-        other_times: list[float] = []
-
-        def run_other() -> None:
-            start = time.perf_counter()
-            other()
-            other_times.append(time.perf_counter() - start)
-
-        run_other()
-        other_times.clear()
-        benchmark.pedantic(own, setup=run_other, rounds=rounds)
-        if benchmark.stats is None:
-            return
-        own_times = list(benchmark.stats.stats.data)
-        pairs = request.config.stash[_results].setdefault(name, Pairs())
-        getattr(pairs, impl).extend(own_times)
-        getattr(pairs, IMPLS[1 - IMPLS.index(impl)]).extend(other_times[-len(own_times) :])
-        benchmark.extra_info["paired_ratio"] = str(paired_ratio(pairs.before, pairs.after))
-
-    return run
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    session.config.stash[RUN].succeeded = exitstatus == pytest.ExitCode.OK
+    return (yield)
 
 
-@pytest.fixture
-def versus(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """``versus(name, other, ours, pairs=10)``: time the two in turn, for a row of that name."""
-
-    def run(
-        name: str, other: Callable[[], object], ours: Callable[[], object], *, pairs: int = 10
-    ) -> None:
-        other()
-        ours()
-        request.config.stash[_peers][name] = Pairs(*interleave(other, ours, pairs))
-
-    return run
-
-
-@pytest.fixture
-def across_windows(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """``across_windows(name, sides, cells, pairs=10)``: time each window in turn with the first.
-
-    sides: a build of so many cells per window; the times are kept in ns per cell.
-    """
-
-    def run(
-        name: str, sides: dict[int, Callable[[], object]], cells: int, *, pairs: int = 10
-    ) -> None:
-        shortest = next(iter(sides.values()))
-        rows = request.config.stash[_lengths].setdefault(name, {})
-        for window, build in sides.items():
-            build()
-            times = interleave(build, shortest, pairs)
-            rows[window] = Pairs(*([t / cells * 1e9 for t in side] for side in times))
-
-    return run
-
-
-def _print_lengths(
-    terminalreporter: pytest.TerminalReporter, results: dict[str, dict[int, Pairs]]
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
 ) -> None:
-    if not results:
-        return
-    windows = list(next(iter(results.values())))
-    table = Table(title=f"ns per row; times as long as window {windows[0]}, median with interval")
-    table.add_column("op")
-    for window in windows:
-        table.add_column(f"w {window}", justify="right")
-    for window in windows[1:]:
-        table.add_column(f"{window} : {windows[0]}", justify="right")
-    for name, rows in results.items():
-        costs = [sorted(pairs.before)[len(pairs.before) // 2] for pairs in rows.values()]
-        ratios = [paired_ratio(rows[w].before, rows[w].after) for w in windows[1:]]
-        table.add_row(name, *(f"{cost:.2f}" for cost in costs), *map(str, ratios))
-    terminalreporter.ensure_newline()
-    Console(file=terminalreporter._tw._file, width=160).print(table)
+    run = config.stash[RUN]
+    # What failed after it was timed has no number either.
+    output_json["benchmarks"] = [
+        bench for bench in output_json["benchmarks"] if bench["fullname"] not in run.failed
+    ]
+    asked = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
+    everything = bool(asked & {HERE, *HERE.parents}) and not (
+        config.option.ignore or config.option.ignore_glob or getattr(config.option, "lf", False)
+    )
+    output_json[saved.KEY] = saved.record(
+        _kind(config),
+        "aa" if config.option.aa else config.option.impl,
+        complete=run.succeeded and everything and not run.left_out and not config.option.aa,
+        regressed=_regressed(config, benchmarks),
+        rows=run.sound_rows,
+        memory=run.memory,
+    )
 
 
-def _print_table(
-    terminalreporter: pytest.TerminalReporter,
-    title: str,
-    headings: tuple[str, ...],
-    results: dict[str, Pairs],
-) -> None:
-    if not results:
-        return
-    table = Table(title=f"{title}, median of paired rounds with its 95 % interval")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == headings[0] else "right")
-    for name, pairs in results.items():
-        ratio = paired_ratio(pairs.before, pairs.after)
-        medians = [sorted(side)[len(side) // 2] * 1e3 for side in (pairs.before, pairs.after)]
-        table.add_row(
-            name, *(f"{m:.3f}" for m in medians), str(ratio), str(ratio.pairs), ratio.verdict
-        )
-    terminalreporter.ensure_newline()
-    Console(file=terminalreporter._tw._file, width=100).print(table)
+def _regressed(config: pytest.Config, benchmarks: list[Any]) -> bool:
+    """Whether the gate of --benchmark-compare-fail is about to close."""
+    checks = config.option.benchmark_compare_fail or ()
+    for compared in config.stash[RUN].compared:
+        before = {bench["fullname"]: bench["stats"] for bench in compared["benchmarks"]}
+        for bench in benchmarks:
+            earlier = before.get(bench.fullname) if bench else None
+            if earlier and any(check.fails(bench, earlier) for check in checks):
+                return True
+    return False
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    headings = ("bottleneck", "before ms", "after ms", "before/after", "pairs", "after is")
-    _print_table(terminalreporter, "before / after", headings, config.stash[_results])
-    headings = ("columns", "other ms", "ours ms", "other/ours", "pairs", "ours is")
-    _print_table(terminalreporter, "others / ours", headings, config.stash[_peers])
-    _print_lengths(terminalreporter, config.stash[_lengths])
+) -> Iterator[None]:
+    try:
+        # pytest-benchmark raises where its gate closes; the tables are wanted then too.
+        return (yield)
+    finally:
+        if not config.option.benchmark_quiet or config.option.benchmark_verbose:
+            _print_tables(terminalreporter, config)
+
+
+def _print_tables(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    run, asked = config.stash[RUN], config.option.impl
+    then = saved.rows_of(run.compared[0]) if run.compared else {}
+    then_title = saved.title_of(run.compared[0]) if run.compared else ""
+    terminalreporter.ensure_newline()
+    for table, sides in SIDES.items():
+        found = {name: row for (t, name), row in run.sound_rows.items() if t == table}
+        earlier = {name: row for (t, name), row in then.items() if t == table}
+        write, title = terminalreporter.write, TITLES[table]
+        if asked == "both":
+            print_rows(write, title, sides, found, earlier, then_title)
+        else:
+            side = sides[IMPLS.index(asked)]
+            print_one_side(write, title, side, found, earlier, then_title)
+    print_memory(terminalreporter.write, run.memory)
+    print_lengths(terminalreporter.write, run.lengths)
+    for name in dict.fromkeys(run.failed.values()):
+        terminalreporter.write_line(f"{name}: failed, so there is no number")

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.memory_cases import FEATURES, save_store
+from benchmarks.sizes import current
 from tfa_perf.baseline.cache import load_cache, save_cache
-from tfa_perf.data.store import create_store, open_store
+from tfa_perf.data.store import open_store
 
-ROWS, FEATURES = 100_000, 55
+ROWS = current().cached
+BYTES = ROWS * (FEATURES + 1) * 4
 
 
 @pytest.fixture(scope="module")
@@ -14,14 +17,6 @@ def table():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((ROWS, FEATURES), dtype=np.float32)
     return X, (rng.random(ROWS) > 0.5).astype(np.float32)
-
-
-def save_store(path, X, y):
-    with create_store(path, rows=ROWS, features=FEATURES) as writer:
-        writer.features[...] = X
-        writer.labels[...] = y
-        names = [f"f{i}" for i in range(FEATURES)]
-        writer.commit(names=names, spec_hash="benchmark", convention="legacy")
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +41,9 @@ def sides(table, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_cache_save(measure, sides, impl):
-    measure(sides["save"], impl)
+    measure(sides["save"], impl, samples=ROWS, moved=BYTES)
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_cache_load(measure, sides, impl):
-    measure(sides["load"], impl)
+    measure(sides["load"], impl, samples=ROWS, moved=BYTES)

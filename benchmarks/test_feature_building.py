@@ -14,12 +14,13 @@ import numba
 import numpy as np
 import pytest
 
+from benchmarks.sizes import current
 from tfa_kernels import build_features, load_spec
 from tfa_perf.baseline.features import build_features as build_features_as_written
 from tfa_perf.config import bundled_configs
 from tfa_perf.data.bars import load_bars
 
-ROWS = 200_000
+ROWS = current().bars
 COLUMNS = 55
 
 
@@ -30,7 +31,6 @@ def tfa55():
 
 @pytest.fixture(scope="module")
 def sides(tfa55):
-    # The same rows for every --size: saved runs are compared by name.
     bars, spec = load_bars(f"synthetic:{ROWS}"), tfa55
     expected = build_features_as_written(bars, spec)
     scale = np.abs(expected).max(axis=0)
@@ -42,9 +42,8 @@ def sides(tfa55):
     }
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_feature_building(measure, sides, impl):
-    measure(sides, impl)
+    measure(sides, impl, samples=ROWS, moved=ROWS * COLUMNS * 4)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +147,11 @@ def compare(versus, title, build, bars, spec, out, threads, tolerance=1e-4):
         bound = tolerance * np.abs(expected[:, c]).max()
         np.testing.assert_allclose(got[:, c], expected[:, c], rtol=0, atol=bound, err_msg=name)
     del expected, got
-    versus(f"{title}, {len(out):,} x {COLUMNS}, threads: {threads}", other, ours)
+    work = {"samples": len(out), "moved": out.nbytes}
+    versus(f"{title}, threads: {threads}", other, ours, **work)
 
 
+@pytest.mark.peers(always=True)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_bank_against_talib(versus, bars, out, threads):
     lib = pytest.importorskip("talib")
@@ -173,20 +174,24 @@ def test_tfa55_against_the_report(versus, rows, tfa55, out, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bank_against_filling_its_output(versus, bars, out, threads):
+@pytest.mark.parametrize("matrix", ["in memory", "new"])
+def test_bank_against_filling_its_output(versus, bars, out, matrix, threads):
+    """A bound, not another way to the same features: nothing is compared."""
     if threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("one core")
-    spec, size = bank(("EMA", "RSI", "ZWIN")), f"{len(out):,} x {COLUMNS}, threads: {threads}"
+    spec = bank(("EMA", "RSI", "ZWIN"))
+    fill = {
+        "in memory": lambda: out.fill(0.0),
+        # Memory fresh from the system is cleared page by page as it is first written.
+        "new": lambda: np.empty_like(out).fill(0.0),
+    }
+    into = {"in memory": out, "new": None}[matrix]
     versus(
-        f"fill with a constant, {size}",
-        lambda: out.fill(0.0),
-        lambda: build_features(bars, spec, out=out, num_threads=threads),
-    )
-    # Memory fresh from the system is cleared page by page as it is first written.
-    versus(
-        f"fill of a new matrix, {size}",
-        lambda: np.empty_like(out).fill(0.0),
-        lambda: build_features(bars, spec, num_threads=threads),
+        f"filling a matrix, {matrix}, threads: {threads}",
+        fill[matrix],
+        lambda: build_features(bars, spec, out=into, num_threads=threads),
+        samples=len(out),
+        moved=out.nbytes,
     )
 
 

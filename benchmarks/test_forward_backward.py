@@ -1,25 +1,23 @@
 """Forward and backward of one batch: the plain encoder, and ours in micro-batches."""
 
 import shutil
-import time
 from itertools import chain, repeat
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.sizes import current
 from benchmarks.training_peers import PEERS, missing, stock_loader
 from tfa_perf.baseline.model import TFATransformer
-from tfa_perf.claims.measure import median_interval
 from tfa_perf.config import load_config
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.optimizer import make_optimizer
 from tfa_perf.train.step import CPU_MICRO_BATCH, make_step
 
-FEATURES, BATCH = 55, 512
+FEATURES, BATCH = 55, current().step
 
 
 def forward_backward(model_class, config, micro_batch):
@@ -60,68 +58,12 @@ def tuned_sides():
     }
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_forward_backward(measure, sides, impl):
-    measure(sides, impl, rounds=10)
+    measure(sides, impl, rounds=10, samples=BATCH, flops=True)
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_forward_backward_tuned_after_report_before(measure, tuned_sides, impl):
-    measure(tuned_sides, impl, rounds=10)
-
-
-def linear_flops(x, *_, out_shape, **__):
-    return 2 * int(np.prod(x)) * out_shape[-1]
-
-
-def attention_flops(query, key, *_, **__):
-    """Two products of [T, T, head_dim] a head; backward is charged for four, without those that
-    it does again."""
-    return 4 * int(np.prod(query)) * key[2]
-
-
-def attention_backward_flops(_, query, key, *__, **___):
-    return 2 * attention_flops(query, key)
-
-
-FLOPS = {
-    torch.ops.mkldnn._linear_pointwise: linear_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
-}
-
-
-def test_gemm_efficiency(sides, capsys):
-    """Arithmetic of matrix products per second, as a share of a large product's.
-
-    The peak is that of MKL or of oneDNN, whichever is faster beside the round.
-    """
-    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
-        sides["after"]()
-    flops = counter.get_total_flops()
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    large = {
-        "MKL": lambda: torch.mm(a, b),
-        "oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""),
-    }
-    rates = {name: [] for name in large}
-    shares = []
-    for product in large.values():
-        product()
-    for _ in range(15):
-        for name, product in large.items():
-            rates[name].append(2 * 2048**3 / timed(product))
-        peak = max(rate[-1] for rate in rates.values())
-        shares.append(flops / timed(sides["after"]) / peak)
-    shares.sort()
-    low, high, _ = median_interval(len(shares))
-    peaks = ", ".join(f"{name} {np.median(rate) / 1e9:.0f}" for name, rate in rates.items())
-    with capsys.disabled():
-        print(
-            f"\nreport config, forward and backward: {np.median(shares):.0%} "
-            f"[{shares[low]:.0%}, {shares[high]:.0%}] of the measured GEMM peak; "
-            f"{flops / 1e9:.1f} GFLOP in products, peaks in GFLOP/s: {peaks}"
-        )
+    measure(tuned_sides, impl, rounds=10, samples=BATCH, flops=True)
 
 
 @pytest.mark.peers
@@ -149,9 +91,3 @@ def test_training_peers(versus, peer):
     step = make_step(model, make_optimizer(model), loader, clip_norm=config.train.clip_norm)
     ours = chain.from_iterable(map(step.epoch, repeat(0)))
     versus(f"{peer}, a step", lambda: next(theirs), lambda: next(ours))
-
-
-def timed(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.sizes import current
 from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.table import Table, WindowForm
 
-ROWS, FEATURES, WINDOW, BATCH = 300_000, 55, 48, 1024
+ROWS, FEATURES, WINDOW, BATCH = current().rows, 55, 48, current().batch
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="host-to-device transfer needs a CUDA GPU"
@@ -44,6 +45,13 @@ def sides():
     return {"before": before, "after": after}
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_transfer(measure, sides, impl):
-    measure(sides, impl, rounds=50)
+    measure(
+        sides,
+        impl,
+        rounds=50,
+        samples=BATCH,
+        moved=BATCH * WINDOW * FEATURES * 4,
+        copied=BATCH * WINDOW * FEATURES * 4,
+        peak="copy to the GPU",
+    )

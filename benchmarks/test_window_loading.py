@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.sizes import current
 from tfa_kernels import gather_windows
 from tfa_kernels.windows import WindowGather
 from tfa_perf.baseline.windows import SeqWindows
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.window_dataset import WindowDataset
 
-ROWS, FEATURES, WINDOW, BATCH = 300_000, 55, 48, 1024
+ROWS, FEATURES, WINDOW, BATCH = current().rows, 55, 48, current().batch
 WINDOWS = ROWS - WINDOW + 1
 # Batches in a timed round of one side.
 ROUND, BUFFERS = 24, 4
@@ -53,6 +54,11 @@ def starts():
 
 
 @pytest.fixture(scope="module")
+def first_batch(X, starts):
+    return np.stack([X[start : start + WINDOW] for start in starts[0]])
+
+
+@pytest.fixture(scope="module")
 def buffers():
     return [np.zeros((BATCH, WINDOW, FEATURES), np.float32) for _ in range(BUFFERS)]
 
@@ -74,10 +80,14 @@ def each(starts):
 
 
 @pytest.fixture(scope="module")
-def ours(X, buffers, each):
+def ours(X, starts, first_batch, buffers, each):
     """The bare gather into the same buffer, and into several in turn."""
     gather = WindowGather(X, WINDOW)
     flat = [buffer.reshape(-1).view(np.uint8) for buffer in buffers]
+    gather_windows(X, starts[0], WINDOW, buffers[0])
+    gather.fill(starts[0], flat[1])
+    assert np.array_equal(buffers[0], first_batch)
+    assert np.array_equal(buffers[1], first_batch)
     return {
         "one buffer": each(lambda s, _: gather_windows(X, s, WINDOW, buffers[0])),
         "in turn": each(lambda s, i: gather.fill(s, flat[i % BUFFERS])),
@@ -102,7 +112,6 @@ def drain(loader, batches=None):
         pass
 
 
-@pytest.mark.parametrize("impl", ["before", "after"])
 def test_window_loading(measure, X, y, impl):
     before = DataLoader(
         SeqWindows(X, y[:, None], WINDOW, WINDOW - 1, ROWS - 1, BATCH), batch_size=None
@@ -111,14 +120,23 @@ def test_window_loading(measure, X, y, impl):
     for (x_before, y_before), (x_after, y_after) in zip(before, after, strict=True):
         assert torch.equal(x_before, x_after)
         assert torch.equal(y_before, y_after)
-    measure({"before": lambda: drain(before), "after": lambda: drain(after)}, impl, rounds=10)
+    measure(
+        {"before": lambda: drain(before), "after": lambda: drain(after)},
+        impl,
+        rounds=10,
+        samples=WINDOWS,
+        # Windows in order share their rows, so a copy of as many bytes reads more than this does.
+        moved=WINDOWS * WINDOW * FEATURES * 4,
+        copied=BATCH * WINDOW * FEATURES * 4,
+    )
 
 
+@pytest.mark.peers(always=True)
 @pytest.mark.parametrize("into", ["one buffer", "in turn"])
 @pytest.mark.parametrize(
     "other", ["index_select(out=)", "memcpy, piece after piece", "memcpy, from any row"]
 )
-def test_gather(versus, X, buffers, each, ours, other, into):
+def test_gather(versus, X, starts, first_batch, buffers, each, ours, other, into):
     windows = torch.from_numpy(X).as_strided((WINDOWS, WINDOW, FEATURES), (FEATURES, FEATURES, 1))
     targets = [torch.from_numpy(buffer) for buffer in buffers]
     used = 1 if into == "one buffer" else BUFFERS
@@ -140,25 +158,32 @@ def test_gather(versus, X, buffers, each, ours, other, into):
         "memcpy, piece after piece": copy_from(in_turn),
         "memcpy, from any row": copy_from(anywhere),
     }
+    if not other.startswith("memcpy"):
+        gathers[other](starts[0], 0)
+        assert np.array_equal(targets[0], first_batch)
     versus(f"{other}, {into}", each(gathers[other]), ours[into], pairs=20)
 
 
-def test_gather_and_the_loop_of_the_report(versus, X, buffers, each, ours):
+def test_gather_and_the_loop_of_the_report(versus, X, starts, first_batch, buffers, each, ours):
     def copy(starts, _):
         for k, start in enumerate(starts):
             buffers[0][k] = X[start : start + WINDOW]
 
+    copy(starts[0], 0)
+    assert np.array_equal(buffers[0], first_batch)
     versus("loop of the report", each(copy), ours["one buffer"])
 
 
-def test_gather_and_a_map_style_dataset(versus, X, y, starts, ours):
+@pytest.mark.peers(always=True)
+def test_gather_and_a_map_style_dataset(versus, X, y, starts, first_batch, ours):
     loader = DataLoader(MapStyle(X, y), batch_sampler=[s.tolist() for s in starts[:ROUND]])
+    assert np.array_equal(next(iter(loader))[0], first_batch)
     versus("DataLoader, map style, in process", lambda: drain(loader), ours["in turn"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("scaled", [True, False], ids=["scaled", "cast"])
-def test_conversion_on_the_way(versus, X, each, ours, dtype, scaled):
+def test_conversion_on_the_way(versus, X, starts, first_batch, each, ours, dtype, scaled):
     if dtype == "float32" and not scaled:
         pytest.skip("nothing to convert")
     kind = np.dtype("uint16" if dtype == "bfloat16" else dtype)
@@ -167,6 +192,12 @@ def test_conversion_on_the_way(versus, X, each, ours, dtype, scaled):
     size = BATCH * WINDOW * FEATURES * kind.itemsize
     memory = [np.zeros(size, np.uint8) for _ in range(BUFFERS)]
     converted = each(lambda s, i: gather.fill(s, memory[i % BUFFERS]))
+    x = torch.from_numpy(first_batch)
+    shift, factor = torch.from_numpy(X[:2])
+    expected = (x - shift) * factor if scaled else x
+    gather.fill(starts[0], memory[0])
+    made = torch.from_numpy(memory[0]).view(getattr(torch, dtype)).view(expected.shape)
+    torch.testing.assert_close(made, expected.to(made.dtype))
     name = f"plain gather / to {dtype}{', scaled' if scaled else ''}"
     versus(name, ours["in turn"], converted, pairs=20)
 
@@ -188,7 +219,7 @@ def test_loader_and_the_bare_gather(versus, X, y, starts, buffers, prefetch):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("peer", ["numpy fancy index", "torch advanced index", "tensordict"])
-def test_indexing_peers(versus, X, each, ours, peer):
+def test_indexing_peers(versus, X, starts, first_batch, each, ours, peer):
     table, steps = torch.from_numpy(X), torch.arange(WINDOW)
     if peer == "tensordict":
         tensordict = pytest.importorskip("tensordict")
@@ -198,6 +229,9 @@ def test_indexing_peers(versus, X, each, ours, peer):
         "torch advanced index": lambda s, _: table[torch.from_numpy(s)[:, None] + steps],
         "tensordict": lambda s, _: windows[torch.from_numpy(s)],
     }
+    made = gathers[peer](starts[0], 0)
+    made = made["x"].transpose(1, 2) if peer == "tensordict" else made
+    assert np.array_equal(made, first_batch)
     versus(peer, each(gathers[peer]), ours["in turn"])
 
 
@@ -223,7 +257,10 @@ def test_loader_peers(versus, X, y, peer):
         multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
     loader = WindowLoader(X, y, window=WINDOW, batch_size=BATCH, shuffle=True)
-    versus(f"{peer}, an epoch", lambda: drain(other), lambda: drain(loader), pairs=3)
+    # Either in an order of its own, every window once.
+    totals = [sum(by.sum().item() for _, by in way) for way in (other, loader)]
+    assert totals[0] == totals[1] == y[WINDOW - 1 :].sum()
+    versus(f"{peer}, an epoch", lambda: drain(other), lambda: drain(loader), pairs=8)
 
 
 @pytest.mark.peers

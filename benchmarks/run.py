@@ -1,0 +1,63 @@
+"""What a run of the benchmarks has found so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.rounds import Row
+
+__all__ = ["BOTTLENECKS", "IMPLS", "OTHERS", "RUN", "Key", "Run", "name_of"]
+
+IMPLS = ("before", "after")
+BOTTLENECKS, OTHERS = "bottleneck", "other"
+# Which table, and the name there.
+Key = tuple[str, str]
+
+
+class Run:
+    """Rows of the tables, and what decides whether later runs may be compared with this one.
+
+    Attributes
+    ----------
+    rows, memory, lengths : what the tables show.
+    row_of : the row of each test that has one, by node id.
+    failed : names of failed tests by node id.
+    left_out : tests that were deselected.
+    succeeded : whether the session ended with every test passed or skipped.
+    compared : the saved runs that this one is compared with.
+    note : what the header says of them.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, Row] = {}
+        self.memory: dict[str, dict[str, list[dict[str, float]]]] = {}
+        self.lengths: dict[str, dict[int, Row]] = {}
+        self.row_of: dict[str, Key] = {}
+        self.failed: dict[str, str] = {}
+        self.left_out = 0
+        self.succeeded = False
+        self.compared: list[dict[str, Any]] = []
+        self.note = ""
+
+    @property
+    def sound_rows(self) -> dict[Key, Row]:
+        """The rows no test of which has failed."""
+        lost = {self.row_of.get(node, (BOTTLENECKS, name)) for node, name in self.failed.items()}
+        return {key: row for key, row in self.rows.items() if key not in lost}
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def name_of(item: pytest.Item) -> str:
+    """The test's name with its parameters, but for the side."""
+    name = getattr(item, "originalname", item.name).removeprefix("test_")
+    callspec = getattr(item, "callspec", None)
+    if callspec is None:
+        return name
+    parts = callspec.id.split("-")
+    if callspec.params.get("impl") in parts:
+        parts.remove(callspec.params["impl"])
+    return f"{name}[{'-'.join(parts)}]" if parts else name
