@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfa_perf import __version__
+from tfa_perf.claims import command as claims
 
 __all__ = ["main"]
 
@@ -25,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return profile(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "train": _train, "export": _export}[args.command](args)
+        return {"demo": _demo, "train": _train, "export": _export, "claims": claims.run}[
+            args.command
+        ](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -91,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
+
+    claims.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -191,6 +196,7 @@ def _export(args: argparse.Namespace) -> int:
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
+    from tfa_perf.claims.workload import ClaimsError
     from tfa_perf.config import ConfigError
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
@@ -201,6 +207,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.train.run import DeviceError
 
     return (
+        ClaimsError,
         ConfigError,
         SpecError,
         BarsError,
