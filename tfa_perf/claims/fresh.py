@@ -45,20 +45,28 @@ def in_fresh_processes(
 
 def current_bytes() -> int:
     """Resident bytes of this process now; its peak so far where the system does not say."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return peak_bytes()
+    return _status("VmRSS") or peak_bytes()
 
 
 def peak_bytes() -> int:
     """Most resident bytes that this process has had."""
+    found = _status("VmHWM")
+    if found is not None:
+        return found
+    # On Linux this one begins at the peak of the process that started this one.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status(entry: str) -> int | None:
+    try:
+        with open("/proc/self/status", encoding="utf-8") as status:
+            for line in status:
+                if line.startswith(f"{entry}:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
 
 
 def main(task: str, folder: Path, argument: str) -> None:
