@@ -13,7 +13,7 @@ from tfa_perf.claims.verdict import Estimate
 __all__ = ["claims_chart"]
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 960, 34, 400, 180
-_WORD, _VARIANT = 62, 68
+_WORD, _VARIANT = 60, 60
 
 
 def claims_chart(findings: Sequence[Finding], title: str) -> str:
