@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, positive
+from tfa_perf.claims import command as claims
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "export": _export}[args.command](args)
+        return {"demo": _demo, "export": _export, "claims": claims.run}[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
+    claims.add_parser(commands)
+
     commands.add_parser(
         "profile",
         help="where a trainer's time goes: phase timers and a flame graph",
@@ -120,6 +123,7 @@ def _export(args: argparse.Namespace) -> int:
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
+    from tfa_perf.claims.workload import ClaimsError
     from tfa_perf.config import ConfigError
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
@@ -129,6 +133,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.train.export import ExportError
 
     return (
+        ClaimsError,
         ConfigError,
         SpecError,
         BarsError,
