@@ -40,9 +40,10 @@ from tfa_perf.config import Config, load_config
 from tfa_perf.data.bars import Bars, load_bars
 from tfa_perf.data.dataset import Dataset, build_dataset
 from tfa_perf.train.bf16 import probed
+from tfa_perf.train.devices import pick_device
 from tfa_perf.train.loop import evaluate
 from tfa_perf.train.model import WindowEncoder
-from tfa_perf.train.run import make_loader, pick_device
+from tfa_perf.train.setup import make_loader
 from tfa_perf.train.trainer import Trainer
 
 AS_WRITTEN = "as written"

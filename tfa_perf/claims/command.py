@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from tfa_perf.claims.output import LEGEND, claims_json, claims_markdown, claims_table
     from tfa_perf.claims.run import describe_machine, measure
     from tfa_perf.claims.workload import Workload
-    from tfa_perf.train.run import pick_device
+    from tfa_perf.train.devices import pick_device
 
     began = time.perf_counter()
     device = pick_device(args.device)
