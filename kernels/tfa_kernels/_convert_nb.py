@@ -5,9 +5,8 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
 
-from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._jit import compiled, inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import LINE, byte_pointer, copy_bytes, finish_streaming, prefetch
 from tfa_kernels._windows_nb import copy_label
 
@@ -18,12 +17,7 @@ FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
 LANES = 32
 
 
-def convert(out, to, out_kind, source, at, source_kind, shift, factor, column, stream):
-    """Convert LANES values from byte ``at`` of source to byte ``to`` of out, in float32.
-
-    They are scaled by ``(value - shift) * factor`` from element ``column`` on unless ``shift`` is
-    empty. ``stream`` writes past the caches; ``to`` is then aligned to what is written.
-    """
+def _convert_twin(out, to, out_kind, source, at, source_kind, shift, factor, column, stream):
     formats = (np.float32, np.float64, np.float16, np.uint16)
     size = LANES * np.dtype(formats[source_kind]).itemsize
     values = source[at : at + size].view(formats[source_kind])
@@ -81,8 +75,16 @@ def _narrowed(builder, value, kind):
     return value
 
 
-@intrinsic
-def _convert(typing, out, to, out_kind, source, at, source_kind, shift, factor, column, stream):
+@compiled(twin=_convert_twin)
+def convert(
+    typing_context, out, to, out_kind, source, at, source_kind, shift, factor, column, stream
+):
+    """Convert LANES values from byte ``at`` of source to byte ``to`` of out, in float32.
+
+    They are scaled by ``(value - shift) * factor`` from element ``column`` on unless ``shift`` is
+    empty. ``stream`` writes past the caches; ``to`` is then aligned to what is written.
+    """
+
     def generate(context, builder, signature, values):
         (to_array, to_byte, to_kind, from_array, from_byte, from_kind) = values[:6]
         shifts, factors, first, past_caches = values[6:]
@@ -139,13 +141,6 @@ def _convert(typing, out, to, out_kind, source, at, source_kind, shift, factor, 
 
     arguments = (out, to, out_kind, source, at, source_kind, shift, factor, column, stream)
     return types.void(*arguments), generate
-
-
-@overload(convert)
-def _convert_overload(out, to, out_kind, source, at, source_kind, shift, factor, column, stream):
-    return lambda out, to, out_kind, source, at, source_kind, shift, factor, column, stream: (
-        _convert(out, to, out_kind, source, at, source_kind, shift, factor, column, stream)
-    )
 
 
 @inline_kernel

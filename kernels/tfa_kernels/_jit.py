@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import intrinsic
 
 # Typed stubs of numba differ between its versions.
 _numba: Any = numba
@@ -39,6 +40,11 @@ if hasattr(os, "register_at_fork"):
 def jit_disabled() -> bool:
     """Whether NUMBA_DISABLE_JIT has the loops run as plain Python."""
     return bool(_numba.config.DISABLE_JIT)
+
+
+def compiled(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: numba's intrinsic of the function, or ``twin`` where nothing is compiled."""
+    return lambda function: twin if jit_disabled() else intrinsic(function)
 
 
 def _njit(

@@ -13,9 +13,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba.extending import lower_builtin, models, register_model, type_callable
 
-from tfa_kernels._jit import jit_disabled
+from tfa_kernels._jit import compiled
 
 LANES = 4
 
@@ -62,11 +62,6 @@ _operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
 _operator(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), to_mask=True)
 
 
-def _compiled(twin):
-    """The decorated intrinsic in compiled code, its twin where nothing is compiled."""
-    return lambda function: twin if jit_disabled() else intrinsic(function)
-
-
 def _llvm_call(builder, name, kind, args):
     vector = args[0].type
     function_type = ir.FunctionType(vector, [vector] * len(args))
@@ -88,7 +83,7 @@ def _shuffled(builder, a, b, order):
     return builder.shuffle_vector(a, b, mask)
 
 
-@_compiled(twin=lambda value: np.full(LANES, value))
+@compiled(twin=lambda value: np.full(LANES, value))
 def splat(typing_context, value):
     """One float64 in every lane."""
 
@@ -98,7 +93,7 @@ def splat(typing_context, value):
     return FLOAT64(types.float64), codegen
 
 
-@_compiled(twin=lambda a, b, c, d: np.array([a, b, c, d]))
+@compiled(twin=lambda a, b, c, d: np.array([a, b, c, d]))
 def lanes(typing_context, a, b, c, d):
     """A float64 for each lane."""
 
@@ -108,7 +103,7 @@ def lanes(typing_context, a, b, c, d):
     return FLOAT64(types.float64, types.float64, types.float64, types.float64), codegen
 
 
-@_compiled(twin=lambda vector, i: vector[i])
+@compiled(twin=lambda vector, i: vector[i])
 def lane(typing_context, vector, i):
     """The i-th float64, or the i-th truth value of a mask."""
     scalar = types.boolean if vector == MASK else types.float64
@@ -119,7 +114,7 @@ def lane(typing_context, vector, i):
     return scalar(vector, types.int64), codegen
 
 
-@_compiled(twin=lambda a, b, c: a * b + c)
+@compiled(twin=lambda a, b, c: a * b + c)
 def fma(typing_context, a, b, c):
     """a * b + c, rounded once."""
 
@@ -129,7 +124,7 @@ def fma(typing_context, a, b, c):
     return FLOAT64(FLOAT64, FLOAT64, FLOAT64), codegen
 
 
-@_compiled(twin=operator.neg)
+@compiled(twin=operator.neg)
 def negative(typing_context, vector):
     def codegen(context, builder, signature, args):
         return builder.fneg(args[0])
@@ -137,7 +132,7 @@ def negative(typing_context, vector):
     return FLOAT64(FLOAT64), codegen
 
 
-@_compiled(twin=lambda mask, a, b: np.where(mask, a, b))
+@compiled(twin=lambda mask, a, b: np.where(mask, a, b))
 def select(typing_context, mask, a, b):
     def codegen(context, builder, signature, args):
         return builder.select(*args)
@@ -145,7 +140,7 @@ def select(typing_context, mask, a, b):
     return FLOAT64(MASK, FLOAT64, FLOAT64), codegen
 
 
-@_compiled(twin=lambda a, b: ~(a >= b))
+@compiled(twin=lambda a, b: ~(a >= b))
 def not_at_least(typing_context, a, b):
     """Not a >= b; so a NaN counts as failing."""
 
@@ -162,7 +157,7 @@ def _coarse_inverse_roots_twin(*vectors):
         )
 
 
-@_compiled(twin=_coarse_inverse_roots_twin)
+@compiled(twin=_coarse_inverse_roots_twin)
 def coarse_inverse_roots(typing_context, a, b, c, d):
     """1 / sqrt in float32, as float64; four at once, because roots and divisions are slow."""
 
@@ -213,7 +208,7 @@ def _store_twin(a, b, c, d, i, *vectors):
         row[i : i + LANES] = [vector[lane] for vector in vectors]
 
 
-@_compiled(twin=_store_twin)
+@compiled(twin=_store_twin)
 def store_rows(typing_context, a, b, c, d, i, v, w, x, y):
     """Lane by lane, the four vectors to elements i..i+4 of the float32 arrays a, b, c and d."""
 
@@ -256,7 +251,7 @@ def _copy_transposed_twin(source, i, j, out, k, m):
     out[k : k + BLOCK, m : m + BLOCK] = source[i : i + BLOCK, j : j + BLOCK].T
 
 
-@_compiled(twin=_copy_transposed_twin)
+@compiled(twin=_copy_transposed_twin)
 def copy_transposed(typing_context, source, i, j, out, k, m):
     """out[k : k + 8, m : m + 8] = source[i : i + 8, j : j + 8].T, float32, rows contiguous."""
 

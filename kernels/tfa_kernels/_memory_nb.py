@@ -1,14 +1,14 @@
 # mypy: ignore-errors
 """Memory operations that Numba has no word for: prefetch and copies past the caches.
 
-Each is a plain Python function, which is what runs with NUMBA_DISABLE_JIT=1, overloaded by an
-LLVM intrinsic. Arrays are flat and contiguous; nothing is checked.
+Arrays are flat and contiguous; nothing is checked.
 """
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+
+from tfa_kernels._jit import compiled
 
 LINE = 64
 
@@ -19,12 +19,10 @@ def byte_pointer(context, builder, array_type, array, offset):
     return builder.bitcast(builder.gep(data, [offset]), ir.IntType(8).as_pointer())
 
 
-def prefetch(array, offset):
+@compiled(twin=lambda array, offset: None)
+def prefetch(typing_context, array, offset):
     """Ask for the cache line of byte ``offset`` in the second-level cache; may be past the end."""
 
-
-@intrinsic
-def _prefetch(typing, array, offset):
     def generate(context, builder, signature, values):
         word = ir.IntType(32)
         pointer = byte_pointer(context, builder, array, *values)
@@ -37,18 +35,14 @@ def _prefetch(typing, array, offset):
     return types.void(array, offset), generate
 
 
-@overload(prefetch)
-def _prefetch_overload(array, offset):
-    return lambda array, offset: _prefetch(array, offset)
-
-
-def copy_bytes(out, to, source, at, size):
-    """Copy ``size`` bytes from byte ``at`` of source to byte ``to`` of out."""
+def _copy_twin(out, to, source, at, size):
     out[to : to + size] = source[at : at + size]
 
 
-@intrinsic
-def _copy_bytes(typing, out, to, source, at, size):
+@compiled(twin=_copy_twin)
+def copy_bytes(typing_context, out, to, source, at, size):
+    """Copy ``size`` bytes from byte ``at`` of source to byte ``to`` of out."""
+
     def generate(context, builder, signature, values):
         target = byte_pointer(context, builder, out, *values[:2])
         cgutils.raw_memcpy(
@@ -59,18 +53,10 @@ def _copy_bytes(typing, out, to, source, at, size):
     return types.void(out, to, source, at, size), generate
 
 
-@overload(copy_bytes)
-def _copy_bytes_overload(out, to, source, at, size):
-    return lambda out, to, source, at, size: _copy_bytes(out, to, source, at, size)
-
-
-def stream_line(out, to, source, at):
+@compiled(twin=lambda out, to, source, at: _copy_twin(out, to, source, at, LINE))
+def stream_line(typing_context, out, to, source, at):
     """Copy one line past the caches; byte ``to`` of out is aligned to a line."""
-    out[to : to + LINE] = source[at : at + LINE]
 
-
-@intrinsic
-def _stream_line(typing, out, to, source, at):
     def generate(context, builder, signature, values):
         line = ir.VectorType(ir.IntType(32), LINE // 4).as_pointer()
         target = builder.bitcast(byte_pointer(context, builder, out, *values[:2]), line)
@@ -83,24 +69,12 @@ def _stream_line(typing, out, to, source, at):
     return types.void(out, to, source, at), generate
 
 
-@overload(stream_line)
-def _stream_line_overload(out, to, source, at):
-    return lambda out, to, source, at: _stream_line(out, to, source, at)
-
-
-def finish_streaming():
+@compiled(twin=lambda: None)
+def finish_streaming(typing_context):
     """Order the streamed lines before everything that this thread writes next."""
 
-
-@intrinsic
-def _finish_streaming(typing):
     def generate(context, builder, signature, values):
         builder.fence("seq_cst")
         return context.get_dummy_value()
 
     return types.void(), generate
-
-
-@overload(finish_streaming)
-def _finish_streaming_overload():
-    return lambda: _finish_streaming()

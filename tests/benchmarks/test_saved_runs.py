@@ -106,11 +106,7 @@ def test_one_side_and_then_the_other_under_the_same_ids(measured):
 
 
 def test_a_fresh_clone_compares_with_the_run_of_another_machine(measured):
-    (here,) = measured.runs
-    run = json.loads(here.read_text())
-    run["tfa_perf"]["fingerprint"]["cpu"] = "another"
-    here.unlink()
-    (measured.folder / ".benchmarks" / "0000_reference_cpu.json").write_text(json.dumps(run))
+    measured.of_another_machine()
     ended = measured.run("--benchmark-compare", after=4.0)
     assert ended.status == 0, ended.text
     assert "compared with another machine: read ratios only" in ended.text
@@ -120,11 +116,7 @@ def test_a_fresh_clone_compares_with_the_run_of_another_machine(measured):
 
 
 def test_the_gate_refuses_the_times_of_another_machine(measured):
-    (here,) = measured.runs
-    run = json.loads(here.read_text())
-    run["tfa_perf"]["fingerprint"]["cpu"] = "another"
-    here.unlink()
-    (measured.folder / ".benchmarks" / "0000_reference_cpu.json").write_text(json.dumps(run))
+    measured.of_another_machine()
     ended = measured.run("--benchmark-compare", "--benchmark-compare-fail=median:10%")
     assert ended.status == 4
     assert "there is no complete run on this machine with --size default" in ended.text
