@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tfa_perf.config import ModelConfig
+from tfa_perf.train.attention import attention, join_heads, last_attention, split_heads
 from tfa_perf.train.linear import linear
 
 __all__ = ["WindowEncoder"]
@@ -105,29 +106,30 @@ def _mix(
     source: Tensor,
     rotation: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """Attention of the last positions ``query`` [b, Q, d] over ``source`` [b, T, d]: [b, Q, d].
+    """Attention of ``query`` [b, Q, d] over ``source`` [b, T, d]: [b, Q, d].
 
-    What the heads mixed, before the output projection.
+    The query is all of the source, or its last row. Before the output projection.
     """
-    attention = layer.self_attn
-    d, heads = attention.embed_dim, attention.num_heads
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-
-    def split_heads(t: Tensor) -> Tensor:
-        return t.unflatten(-1, (heads, d // heads)).transpose(1, 2)
-
+    own = layer.self_attn
+    d, heads = own.embed_dim, own.num_heads
+    weight, bias = own.in_proj_weight, own.in_proj_bias
+    dropout = own.dropout if layer.training else 0.0
     if query is source:
-        q, k, v = map(split_heads, linear(source, weight, bias).chunk(3, dim=-1))
+        qkv = linear(source, weight, bias)
+        if rotation is None:
+            return attention(qkv, heads, dropout=dropout)
+        q, k, v = qkv.chunk(3, dim=-1)
     else:
-        q = split_heads(linear(query, weight[:d], bias[:d]))
-        k, v = map(split_heads, linear(source, weight[d:], bias[d:]).chunk(2, dim=-1))
-    if rotation is not None:
-        cos, sin = (part.to(q.dtype) for part in rotation)
-        q = _rotate(q, cos[-q.shape[2] :], sin[-q.shape[2] :])
-        k = _rotate(k, cos, sin)
-    dropout = attention.dropout if layer.training else 0.0
-    mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    return mixed.transpose(1, 2).flatten(2)
+        q = linear(query, weight[:d], bias[:d])
+        kv = linear(source, weight[d:], bias[d:])
+        if rotation is None:
+            return last_attention(q[:, 0], kv, heads, dropout=dropout).unsqueeze(1)
+        k, v = kv.chunk(2, dim=-1)
+    q, k, v = (split_heads(part, heads) for part in (q, k, v))
+    cos, sin = (part.to(q.dtype) for part in rotation)
+    q = _rotate(q, cos[-q.shape[2] :], sin[-q.shape[2] :])
+    k = _rotate(k, cos, sin)
+    return join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
 
 
 def _mix_last(layer: nn.TransformerEncoderLayer, source: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""Attention inside windows, by kernels for short ones where a CUDA device has them."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["attention", "last_attention"]
+
+_log = logging.getLogger(__name__)
+
+# Beyond these sizes torch's own is as fast.
+LONGEST, WIDEST = 128, 64
+
+
+def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
+    """Each row of a window attends to all of them: [b, T, 3 d] -> [b, T, d].
+
+    ``qkv`` holds queries, keys and values of all heads, in turn. In half precision on a CUDA
+    device, windows up to 128 rows by heads up to 64 columns without dropout take one kernel
+    each way; everything else is ``scaled_dot_product_attention``. Results differ by rounding.
+    """
+    if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
+        return _attention(qkv, heads)
+    return _by_torch(qkv, heads, dropout)
+
+
+def last_attention(query: Tensor, kv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
+    """The last row alone attends: query [b, d], keys and values [b, T, 2 d] -> [b, d].
+
+    By the same rules as `attention`.
+    """
+    if _short(kv, query.shape[-1] // heads, dropout):
+        return _last_attention(query, kv, heads)
+    return _last_by_torch(query, kv, heads, dropout)
+
+
+def _short(rows: Tensor, width: int, dropout: float) -> bool:
+    return (
+        rows.is_cuda
+        and rows.dtype in (torch.bfloat16, torch.float16)
+        and rows.shape[1] <= LONGEST
+        and width <= WIDEST
+        and not dropout
+    )
+
+
+def _by_torch(qkv: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
+    q, k, v = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
+    return join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
+
+
+def _last_by_torch(query: Tensor, kv: Tensor, heads: int, dropout: float = 0.0) -> Tensor:
+    k, v = (split_heads(part, heads) for part in kv.chunk(2, dim=-1))
+    q = split_heads(query.unsqueeze(1), heads)
+    return join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))[:, 0]
+
+
+def split_heads(t: Tensor, heads: int) -> Tensor:
+    """[b, T, d] -> [b, heads, T, d / heads]."""
+    return t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(t: Tensor) -> Tensor:
+    """[b, heads, T, d / heads] -> [b, T, d]."""
+    return t.transpose(1, 2).flatten(2)
+
+
+@torch.library.custom_op("tfa_perf::attention", mutates_args=())
+def _attention(qkv: Tensor, heads: int) -> Tensor:
+    kernels = _kernels(qkv.device)
+    return kernels.forward(qkv.contiguous(), heads) if kernels else _by_torch(qkv, heads)
+
+
+@torch.library.custom_op("tfa_perf::attention_backward", mutates_args=())
+def _attention_backward(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
+    kernels = _kernels(qkv.device)
+    if kernels:
+        return kernels.backward(gradient.contiguous(), qkv.contiguous(), heads)
+    return torch.func.vjp(lambda t: _by_torch(t, heads), qkv)[1](gradient)[0]
+
+
+@torch.library.custom_op("tfa_perf::last_attention", mutates_args=())
+def _last_attention(query: Tensor, kv: Tensor, heads: int) -> Tensor:
+    kernels = _kernels(kv.device)
+    if kernels:
+        return kernels.last_forward(query.contiguous(), kv.contiguous(), heads)
+    return _last_by_torch(query, kv, heads).contiguous()
+
+
+@torch.library.custom_op("tfa_perf::last_attention_backward", mutates_args=())
+def _last_attention_backward(
+    gradient: Tensor, query: Tensor, kv: Tensor, heads: int
+) -> tuple[Tensor, Tensor]:
+    kernels = _kernels(kv.device)
+    if kernels:
+        tensors = (t.contiguous() for t in (gradient, query, kv))
+        return kernels.last_backward(*tensors, heads)
+    return torch.func.vjp(lambda q, t: _last_by_torch(q, t, heads), query, kv)[1](gradient)
+
+
+@_attention.register_fake
+def _(qkv: Tensor, heads: int) -> Tensor:
+    return qkv.new_empty((*qkv.shape[:2], qkv.shape[2] // 3))
+
+
+@_attention_backward.register_fake
+def _(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
+    return torch.empty_like(qkv, memory_format=torch.contiguous_format)
+
+
+@_last_attention.register_fake
+def _(query: Tensor, kv: Tensor, heads: int) -> Tensor:
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
+
+
+@_last_attention_backward.register_fake
+def _(gradient: Tensor, query: Tensor, kv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    contiguous = torch.contiguous_format
+    return torch.empty_like(query, memory_format=contiguous), torch.empty_like(
+        kv, memory_format=contiguous
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.heads = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return _attention_backward(gradient, *ctx.saved_tensors, ctx.heads), None
+
+
+def _last_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *_last_attention_backward(gradient, *ctx.saved_tensors, ctx.heads), None
+
+
+_attention.register_autograd(_gradient, setup_context=_keep)
+_last_attention.register_autograd(_last_gradient, setup_context=_keep)
+
+
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The Triton kernels, or None, and a line in the log, where they do not run."""
+    try:
+        from tfa_perf.train import _attention_triton as kernels
+
+        # Compiles, so that a machine without a working compiler is found out here.
+        kernels.forward(torch.zeros((1, 1, 48), dtype=torch.bfloat16, device=device), 1)
+    except Exception as error:  # Triton raises whatever its compiler and loader raise
+        _log.warning("attention by torch, not by kernels for short windows: %r", error)
+        return None
+    return kernels
