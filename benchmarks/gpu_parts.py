@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from tfa_perf.baseline.model import TFATransformer
 from tfa_perf.baseline.windows import SeqWindows
 from tfa_perf.config import Config
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.attention import attention, join_heads, split_heads
 
 ROWS, FEATURES, BATCH = 300_000, 55, 1024
 DEVICE = "cuda"
@@ -68,30 +70,26 @@ def phases_as_written(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str,
     return sums
 
 
-def attention(config: Config) -> dict[str, float]:
-    """ms of one full layer's attention by each backend that takes its shape."""
-    heads, width = config.model.nhead, config.model.d_model // config.model.nhead
-    qkv = [
-        torch.randn(BATCH, config.data.window, heads, width, device=DEVICE, dtype=torch.bfloat16)
-        .transpose(1, 2)
-        .requires_grad_()
-        for _ in range(3)
-    ]
-    gradient = torch.randn_like(qkv[0])
-    backends = {"default": None, **{b.name.lower(): b for b in SDPBackend.__members__.values()}}
+def one_layer_attention(config: Config) -> dict[str, float]:
+    """ms of one full layer's attention, forward and backward, by ours and by each of torch's."""
+    heads, d = config.model.nhead, config.model.d_model
+    shape = (BATCH, config.data.window, 3 * d)
+    qkv = torch.randn(shape, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
+    gradient = torch.randn_like(qkv[..., :d])
 
-    def both(backend: Any) -> None:
-        with nullcontext() if backend is None else sdpa_kernel(backend):
-            F.scaled_dot_product_attention(*qkv).backward(gradient)
+    def both(mix: Any) -> None:
+        torch.autograd.grad(mix(), qkv, gradient)
 
-    found = {}
-    for name, backend in backends.items():
-        if backend in (SDPBackend.ERROR, SDPBackend.OVERRIDEABLE):
-            continue
-        try:
-            found[name] = event_ms(lambda backend=backend: both(backend))
-        except RuntimeError:
-            continue
+    def by_torch() -> Tensor:
+        parts = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
+        return join_heads(F.scaled_dot_product_attention(*parts))
+
+    found = {"ours": captured_ms(lambda: both(lambda: attention(qkv, heads)))}
+    found["default"] = captured_ms(lambda: both(by_torch))
+    for backend in SDPBackend.__members__.values():
+        # Not each of them takes every shape.
+        with suppress(RuntimeError), sdpa_kernel(backend):
+            found[backend.name.lower()] = captured_ms(lambda: both(by_torch))
     return found
 
 
@@ -102,6 +100,20 @@ def gather(config: Config, X: np.ndarray, y: np.ndarray) -> float:
     )
     batches = iter(loader)
     return event_ms(lambda: next(batches), repeats=100)
+
+
+def captured_ms(call: Callable[[], object], repeats: int = 20) -> float:
+    """Without the host's time to launch: the median of replays of one graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(repeats):
+            call()
+    return statistics.median(event_ms(graph.replay, 1) for _ in range(9)) / repeats
 
 
 def event_ms(call: Callable[[], object], repeats: int = 50) -> float:

@@ -28,8 +28,8 @@ from benchmarks.gpu_parts import (
     DEVICE,
     FEATURES,
     ROWS,
-    attention,
     gather,
+    one_layer_attention,
     phases_as_written,
     seeded,
 )
@@ -74,7 +74,7 @@ def main() -> None:
     for name, phases in record["phases_ms"].items():
         parts = ", ".join(f"{k} {v:.2f}" for k, v in phases.items())
         console.print(f"{name} as written, each phase waited for, ms: {parts}")
-    record["attention_ms"] = {n: attention(c) for n, c in configs.items()}
+    record["attention_ms"] = {n: one_layer_attention(c) for n, c in configs.items()}
     for name, rows in record["attention_ms"].items():
         parts = ", ".join(f"{k} {v:.3f}" for k, v in rows.items())
         console.print(f"{name} attention of one layer, forward + backward, bf16, ms: {parts}")

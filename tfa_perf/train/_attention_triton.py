@@ -23,11 +23,11 @@ def _rows(pointer, stride, T: tl.constexpr, W: tl.constexpr, BT: tl.constexpr, B
 
 @triton.jit
 def _weights(q, k, scale, T: tl.constexpr, BT: tl.constexpr):
-    """softmax(q k^T scale) over the rows that exist: float32 [BT, BT]."""
+    """exp(q k^T scale) [BT, BT], the largest of a row 1, and the rows' sums [BT, 1]; float32."""
     scores = tl.dot(q, tl.trans(k)) * (scale * _LOG2_E)
     scores = tl.where(tl.arange(0, BT)[None, :] < T, scores, float("-inf"))
     weights = tl.exp2(scores - tl.max(scores, 1)[:, None])
-    return weights / tl.sum(weights, 1)[:, None]
+    return weights, tl.sum(weights, 1)[:, None]
 
 
 @triton.jit
@@ -42,8 +42,8 @@ def _forward(
     q = tl.load(at, mask=exists, other=0.0)
     k = tl.load(at + d, mask=exists, other=0.0)
     v = tl.load(at + 2 * d, mask=exists, other=0.0)
-    weights = _weights(q, k, scale, T, BT)
-    mixed = tl.dot(weights.to(v.dtype), v)
+    weights, total = _weights(q, k, scale, T, BT)
+    mixed = tl.dot(weights.to(v.dtype), v) / total
     at, exists = _rows(out + window * (T * d) + head * W, d, T, W, BT, BW)
     tl.store(at, mixed.to(v.dtype), mask=exists)
 
@@ -62,7 +62,8 @@ def _backward(
     v = tl.load(at + 2 * d, mask=exists, other=0.0)
     given, exists = _rows(gradient + window * (T * d) + head * W, d, T, W, BT, BW)
     g = tl.load(given, mask=exists, other=0.0)
-    weights = _weights(q, k, scale, T, BT)
+    weights, total = _weights(q, k, scale, T, BT)
+    weights = weights / total
     to, exists = _rows(out + offset, 3 * d, T, W, BT, BW)
     # Rows past the window have weights, but their gradient is 0.
     tl.store(to + 2 * d, tl.dot(tl.trans(weights.to(g.dtype)), g).to(v.dtype), mask=exists)
@@ -130,16 +131,14 @@ def _sizes(heads: int, rows: int, width: int) -> dict[str, int]:
     return {"H": heads, "T": rows, "W": width, "BT": block, "BW": wide}
 
 
-def forward(qkv: torch.Tensor, heads: int, *, warps: int | None = None) -> torch.Tensor:
+def forward(qkv: torch.Tensor, heads: int) -> torch.Tensor:
     """Contiguous projections [b, T, 3 d], q, k and v in turn -> mixed values [b, T, d]."""
     windows, rows, columns = qkv.shape
     width = columns // (3 * heads)
     out = qkv.new_empty((windows, rows, heads * width))
     sizes = _sizes(heads, rows, width)
     with torch.cuda.device(qkv.device):
-        _forward[(windows * heads,)](
-            qkv, out, width**-0.5, **sizes, num_warps=warps or _warps(sizes["BT"])
-        )
+        _forward[(windows * heads,)](qkv, out, width**-0.5, **sizes, num_warps=_warps(sizes["BT"]))
     return out
 
 
@@ -153,7 +152,7 @@ def backward(
     sizes = _sizes(heads, rows, width)
     with torch.cuda.device(qkv.device):
         _backward[(windows * heads,)](
-            qkv, gradient, out, width**-0.5, **sizes, num_warps=warps or _warps(sizes["BT"])
+            qkv, gradient, out, width**-0.5, **sizes, num_warps=_warps(sizes["BT"])
         )
     return out
 
@@ -183,4 +182,4 @@ def last_backward(
 
 
 def _warps(block: int) -> int:
-    return 8 if block > 64 else 4
+    return 1 if block <= 32 else 4
