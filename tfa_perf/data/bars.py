@@ -98,19 +98,19 @@ def load_bars(source: str | Path) -> Bars:
     of a `.csv`, `.csv.gz`, `.parquet` or `.pq` file, read by `read_bars`, which says what a file
     may hold. For a file that is itself called `sample`, write `./sample` or pass a `Path`.
 
+    The sample and files are read by the package polars; generated bars do without it.
+
     Raises
     ------
-    BarsError : an unknown source, or a file that does not hold usable bars.
+    BarsError : an unknown source, a file that does not hold usable bars, or no polars to read it.
     """
-    # Imported here: polars and the generator are needed by some sources only.
-    from tfa_perf.data.bars_file import read_bars
-    from tfa_perf.data.synthetic import synthetic_bars
-
     if source == "sample":
         sample = resources.files("tfa_perf.data") / "samples" / "sp500_daily.parquet"
         with resources.as_file(sample) as path:
-            return read_bars(path)
+            return _read(path)
     if isinstance(source, str) and source.startswith("synthetic:"):
+        from tfa_perf.data.synthetic import synthetic_bars
+
         try:
             n, seed = (int(part) for part in (source + ":0").split(":")[1:3])
             if source.count(":") > 2:
@@ -121,4 +121,17 @@ def load_bars(source: str | Path) -> Bars:
                 f"{source!r}: write synthetic:ROWS or synthetic:ROWS:SEED, "
                 f"as in synthetic:1000000:7 ({error})"
             ) from error
-    return read_bars(Path(source))
+    return _read(Path(source))
+
+
+def _read(path: Path) -> Bars:
+    try:
+        from tfa_perf.data.bars_file import read_bars
+    except ModuleNotFoundError as error:
+        if error.name != "polars":
+            raise
+        raise BarsError(
+            f"{path}: the package polars is needed to read it; pip install polars, or give "
+            "synthetic:ROWS for generated bars"
+        ) from None
+    return read_bars(path)
