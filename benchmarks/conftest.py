@@ -37,7 +37,11 @@ SIDES = {BOTTLENECKS: IMPLS, OTHERS: ("other", "ours")}
 TITLES = {BOTTLENECKS: "before and after", OTHERS: "others and ours"}
 HERE = Path(__file__).resolve().parent
 # What a plain run leaves out.
-ON_DEMAND = {"peers": "other libraries", "lengths": "every window length"}
+ON_DEMAND = {
+    "peers": "other libraries",
+    "lengths": "every window length",
+    "blocks": "a table larger than memory",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

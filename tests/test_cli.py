@@ -37,6 +37,8 @@ def test_train_writes_a_model_that_loads_safely(tmp_path):
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["train", "--set", "data.features=none.json"], "none.json"),
         (["train", "--bars", "none.csv"], "none.csv"),
+        # As from an unset variable of a shell: not the bars of the config.
+        (["train", "--bars", ""], "bars: the path is empty"),
         (["train", "--graph", "--device", "cpu"], "graph: a CUDA graph needs a CUDA device"),
         (["train", "--resume"], "resume: name the folder of the checkpoints too"),
         (["train", "--bars", "synthetic:100"], "no training window: 100 bars"),

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["add_shared_arguments", "positive"]
+__all__ = ["add_shared_arguments", "command_parser", "positive"]
+
+_EXIT_CODES = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
+"""
+
+
+def command_parser(prog: str, description: str, *, notes: str = "") -> argparse.ArgumentParser:
+    """A parser whose help ends with ``notes`` and what the exit codes mean."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=notes + _EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> None:

@@ -8,14 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfa_perf import __version__
-from tfa_perf.arguments import add_shared_arguments, positive
+from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
 
 __all__ = ["main"]
-
-_EPILOG = """\
-exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tfa-perf",
-        description="Find, time and remove the bottlenecks of PyTorch time-series trainers.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "tfa-perf", "Find, time and remove the bottlenecks of PyTorch time-series trainers."
     )
     parser.add_argument("--version", action="version", version=f"tfa-perf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -105,7 +98,7 @@ def _demo(args: argparse.Namespace) -> int:
     return run_demo(
         before,
         after,
-        bars=args.bars or before.data.bars,
+        bars=before.data.bars if args.bars is None else args.bars,
         device=args.device,
         pairs=args.pairs,
         out=args.out,

@@ -22,17 +22,31 @@ def file(tmp_path_factory):
     return path
 
 
-def resident(path):
-    """Bytes of the file that are in this process."""
+def parts(path):
+    """The parts of the file that this process has mapped: what the system says of each."""
+    found = []
     with open("/proc/self/smaps") as maps:
-        inside, total = False, 0
+        inside = False
         for line in maps:
             words = line.split()
             if "-" in words[0] and not words[0].endswith(":"):
                 inside = line.rstrip().endswith(str(path))
-            elif inside and words[0] == "Rss:":
-                total += int(words[1]) * 1024
-    return total
+                if inside:
+                    found.append({})
+            elif inside:
+                found[-1][words[0]] = words[1:]
+    return found
+
+
+def resident(path):
+    """Bytes of the file that are in this process."""
+    return sum(int(part["Rss:"][0]) * 1024 for part in parts(path))
+
+
+def without_read_ahead(path):
+    """Bytes of the file around which nothing is read when one of them is missing."""
+    flagged = [part for part in parts(path) if "rr" in part["VmFlags:"]]
+    return sum(int(part["Size:"][0]) * 1024 for part in flagged)
 
 
 @linux
@@ -57,6 +71,28 @@ def test_a_pass_in_blocks_holds_few_groups_of_the_table(file, monkeypatch, prefe
     assert seen == 2 * loader.windows
     # Two groups of two blocks, and what the system maps around each of them.
     assert 0 < largest < TABLE / 2
+    assert resident(file) < TABLE / 20
+
+
+@linux
+@pytest.mark.parametrize("end", ["finished", "closed", "dropped"])
+def test_a_missing_row_of_a_block_has_nothing_read_around_it(file, monkeypatch, end):
+    monkeypatch.setattr(order_module, "_BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr(order_module, "_BLOCKS", 2)
+    X = np.load(file, mmap_mode="r")
+    loader = WindowLoader(X, np.zeros(ROWS), window=20, batch_size=500, shuffle="block")
+    batches = iter(loader)
+    next(batches)
+    # What a few blocks take, and their neighbours' edges.
+    assert 1 << 19 <= without_read_ahead(file) <= TABLE / 4
+    if end == "finished":
+        for _ in batches:
+            pass
+    elif end == "closed":
+        batches.close()
+    else:
+        del batches
+    assert without_read_ahead(file) == 0
     assert resident(file) < TABLE / 20
 
 

@@ -1,10 +1,16 @@
+import csv
+import io
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tfa_perf.config import ModelConfig, load_config
+from tfa_perf.data.bars import load_bars
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.model import WindowEncoder
+from tfa_perf.train.run import train
 
 WINDOW, FEATURES = 6, 5
 
@@ -73,3 +79,37 @@ def tiny_config():
         return load_config("tuned", [*(f"model.{s}" for s in shape), *overrides])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fit():
+    """``fit(config, folder, **options)``: train into ``folder``; returns what was printed.
+
+    The log is folder/log.csv, the checkpoints are there too.
+    """
+
+    def run(config, folder, *, bars="synthetic:3000", **options):
+        console = Console(file=io.StringIO(), width=200)
+        train(
+            config,
+            load_bars(bars),
+            torch.device("cpu"),
+            log=folder / "log.csv",
+            checkpoints=folder,
+            console=console,
+            **options,
+        )
+        return console.file.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def logged():
+    """``logged(folder)``: the rows of folder/log.csv, as text by column."""
+
+    def rows(folder):
+        with (folder / "log.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    return rows

@@ -26,6 +26,18 @@ def test_mean_weighs_steps_by_their_windows():
     assert f"loss {(0.5 + 3.0) / 3:.5f}" in screen
 
 
+def test_mean_of_more_steps_than_are_summed_together():
+    console = Console(file=io.StringIO())
+    with StepProgress(200, log_every=1000, console=console) as progress:
+        windows = [8] * 150 + [3] * 49 + [8]
+        for i, size in enumerate(windows):
+            progress.step(epoch=0, windows=size, loss=torch.tensor(float(i)))
+        expected = sum(i * size for i, size in enumerate(windows)) / sum(windows)
+        assert progress.mean_loss() == pytest.approx(expected)
+        # Reading takes nothing away.
+        assert progress.mean_loss() == pytest.approx(expected)
+
+
 def test_the_loss_is_read_once_per_log_interval(monkeypatch):
     reads = []
     item = torch.Tensor.item

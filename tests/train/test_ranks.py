@@ -1,7 +1,5 @@
 """Several processes, started by torchrun, against one."""
 
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -10,16 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import torch
-from rich.console import Console
 
 from tfa_perf.config import ModelConfig, TrainConfig, load_config
-from tfa_perf.data.bars import load_bars
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.checkpoint import read_checkpoint
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.ranks import Ranks
-from tfa_perf.train.run import train
 from tfa_perf.train.trainer import Trainer
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -53,6 +47,7 @@ import torch
 
 from tfa_perf.config import ModelConfig, TrainConfig
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train import evaluate
 from tfa_perf.train.graph import FixedShapeStep
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.ranks import Ranks, torchrun_ranks
@@ -94,12 +89,33 @@ def losses(case, ranks):
     steps = [(step.epoch, step.windows, step.loss.item()) for step in trainer.steps()]
     assert len(steps) == trainer.total
     logits = model.eval()(torch.from_numpy(X[:60].reshape(10, 6, 5))).flatten().tolist()
-    return {"steps": steps, "mean": trainer.step.mean_loss(), "logits": logits}
+    return {
+        "steps": steps,
+        "mean": trainer.step.mean_loss(),
+        "logits": logits,
+        "read": loader.stats()["windows"],
+    }
+
+
+def validations(ranks):
+    torch.manual_seed(0)
+    model = WindowEncoder(5, ModelConfig(d_model=16, nhead=2, num_layers=2, ffn_hidden=24))
+    found = {}
+    # The last step of 97 has one window, of the second rank alone; that of 107 has 5 and 6.
+    for windows in (96, 97, 107):
+        loader = WindowLoader(
+            *table(windows), window=6, batch_size=16 // ranks.world_size,
+            rank=ranks.rank, world_size=ranks.world_size,
+        )
+        figures = evaluate(model, loader, TrainConfig(amp="off"), "cpu", ranks=ranks)
+        found[str(windows)] = [*figures, loader.stats()["windows"]]
+    return found
 
 
 def main():
     with torchrun_ranks(torch.device("cpu")) as ranks:
         result = {case: losses(case, ranks) for case in CASES}
+        result["validations"] = validations(ranks)
         X, y = table(161)
         loader = WindowLoader(X, y, window=6, batch_size=8, shuffle=True, return_index=True)
         result["rows"] = [end for *_, ends in loader for end in ends.tolist()]
@@ -121,7 +137,8 @@ def both_ranks(tmp_path_factory):
 def alone():
     names = {}
     exec(RUNS, names)
-    return {case: names["losses"](case, Ranks()) for case in names["CASES"]}
+    result = {case: names["losses"](case, Ranks()) for case in names["CASES"]}
+    return result | {"validations": names["validations"](Ranks())}
 
 
 @pytest.mark.parametrize("case", ["plain", "accumulated", "cosine", "fixed shape"])
@@ -137,8 +154,20 @@ def test_two_processes_take_the_steps_of_one(both_ranks, alone, case):
         assert got["steps"][0][2] == pytest.approx(want[0], rel=1e-6)
         assert got["mean"] == pytest.approx(expected["mean"], rel=1e-4)
         assert got["logits"] == pytest.approx(expected["logits"], abs=2e-3)
+    # Each window is read once, by one of them.
+    read = [rank[case].pop("read") for rank in both_ranks]
+    assert sum(read) == expected["read"]
+    assert abs(read[0] - read[1]) <= 7
     # Not only close: ranks that drift apart would decide differently.
     assert both_ranks[0][case] == both_ranks[1][case]
+
+
+def test_two_processes_validate_as_one_where_windows_do_not_divide(both_ranks, alone):
+    for windows, (*figures, read) in alone["validations"].items():
+        first, second = (rank["validations"][windows] for rank in both_ranks)
+        assert first[:3] == second[:3] == pytest.approx(figures, rel=1e-5)
+        assert first[3] + second[3] == read == int(windows)
+        assert [first[3], second[3]] == [int(windows) // 2, -(-int(windows) // 2)]
 
 
 def test_each_rank_reads_its_share_alone(both_ranks):
@@ -169,31 +198,15 @@ TINY = [
 COMMAND = ["-m", "tfa_perf.train", "--device", "cpu", *(p for key in TINY for p in ("--set", key))]
 
 
-def here(config, folder, **options):
-    train(
-        config,
-        load_bars("sample"),
-        torch.device("cpu"),
-        log=folder / "log.csv",
-        checkpoints=folder,
-        console=Console(file=io.StringIO()),
-        **options,
-    )
-
-
-def rows_of(folder):
-    with (folder / "log.csv").open() as file:
-        return [
-            {k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)
-        ]
+def rows_of(logged, folder):
+    return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in logged(folder)]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, fit, logged):
     folder = tmp_path_factory.mktemp("whole")
-    config = load_config("tuned", TINY)
-    here(config, folder)
-    return config, rows_of(folder)
+    fit(load_config("tuned", TINY), folder, bars="sample")
+    return rows_of(logged, folder)
 
 
 def same_rows(got, expected):
@@ -202,22 +215,22 @@ def same_rows(got, expected):
         assert own == pytest.approx(other, rel=1e-3)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(whole, tmp_path):
-    config, expected = whole
-    options = ("--csv-log", tmp_path / "log.csv", "--checkpoints", tmp_path)
+def test_a_compiled_run_goes_on_with_another_number_of_processes(whole, tmp_path, fit, logged):
+    options = ("--compile", "--csv-log", tmp_path / "log.csv", "--checkpoints", tmp_path)
     # Stops inside the second epoch, and again inside the third.
     code, printed = torchrun(*COMMAND, *options, "--steps", 6, folder=tmp_path)
     assert code == 0, printed
     assert "on 2 processes" in printed[0][0]
     assert printed[1] == ["", ""]
     assert len(read_checkpoint(tmp_path / "last.pt")["trainer"]["random"]) == 2
-    here(config, tmp_path, max_steps=10, resume=True)
+    config = load_config("tuned", [*TINY, "train.compile=true"])
+    fit(config, tmp_path, bars="sample", max_steps=10, resume=True)
     code, printed = torchrun(*COMMAND, *options, "--resume", "--out", "model.pt", folder=tmp_path)
     assert code == 0, printed
     assert "resumed after step 10" in printed[0][0]
     assert printed[1] == ["", ""]
-    rows = [row for row in rows_of(tmp_path) if row["step"] % 4 == 0]
-    same_rows(rows, expected)
+    rows = [row for row in rows_of(logged, tmp_path) if row["step"] % 4 == 0]
+    same_rows(rows, whole)
     assert (tmp_path / "model.pt").exists()
     assert (tmp_path / "best.pt").exists()
 

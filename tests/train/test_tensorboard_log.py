@@ -1,15 +1,9 @@
-import csv
-import io
 import subprocess
 import sys
 
 import pytest
-import torch
-from rich.console import Console
 
-from tfa_perf.data.bars import load_bars
 from tfa_perf.train.csv_log import COLUMNS
-from tfa_perf.train.run import train
 from tfa_perf.train.tensorboard_log import TAGS, TensorBoardLog
 
 
@@ -25,23 +19,7 @@ def scalars(folder):
     }
 
 
-def fit(config, folder, **options):
-    train(
-        config,
-        load_bars("synthetic:3000"),
-        torch.device("cpu"),
-        log=folder / "log.csv",
-        tensorboard=folder / "events",
-        checkpoints=folder,
-        console=Console(file=io.StringIO()),
-        **options,
-    )
-
-
-def same_as_csv(folder):
-    with (folder / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    shown = scalars(folder / "events")
+def same(rows, shown):
     assert sorted(shown) == sorted(TAGS.values())
     for column, tag in TAGS.items():
         assert [step for step, _ in shown[tag]] == [int(row["step"]) for row in rows]
@@ -49,20 +27,23 @@ def same_as_csv(folder):
     return len(rows)
 
 
-def test_tensorboard_shows_what_the_csv_log_holds_after_a_resumption_too(tmp_path, tiny_config):
+def test_tensorboard_shows_what_the_csv_log_holds_after_a_resumption_too(
+    tmp_path, tiny_config, fit, logged
+):
     config = tiny_config("train.epochs=3", "train.schedule=cosine", "train.checkpoint_every=1")
-    fit(config, tmp_path, max_steps=4)
-    rows = same_as_csv(tmp_path)
+    events = tmp_path / "events"
+    fit(config, tmp_path, tensorboard=events, max_steps=4)
+    rows = same(logged(tmp_path), scalars(events))
     # Logged by a run that was killed before its next checkpoint.
-    lost = TensorBoardLog(tmp_path / "events", after=4)
+    lost = TensorBoardLog(events, after=4)
     lost.write(*[99 if column == "step" else 7.0 for column in COLUMNS])
     lost.close()
-    assert scalars(tmp_path / "events")["lr"][-1] == (99, 7.0)
-    fit(config, tmp_path, resume=True)
-    assert same_as_csv(tmp_path) > rows
+    assert scalars(events)["lr"][-1] == (99, 7.0)
+    fit(config, tmp_path, tensorboard=events, resume=True)
+    assert same(logged(tmp_path), scalars(events)) > rows
     # A new run into the same folder starts anew.
-    fit(config, tmp_path, max_steps=4)
-    assert same_as_csv(tmp_path) == rows
+    fit(config, tmp_path, tensorboard=events, max_steps=4)
+    assert same(logged(tmp_path), scalars(events)) == rows
 
 
 def test_without_the_package_the_command_that_installs_it_is_named(tmp_path):

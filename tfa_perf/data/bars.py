@@ -104,6 +104,8 @@ def load_bars(source: str | Path) -> Bars:
     ------
     BarsError : an unknown source, a file that does not hold usable bars, or no polars to read it.
     """
+    if not str(source):
+        raise BarsError("bars: the path is empty; give a file, 'sample' or 'synthetic:ROWS'")
     if source == "sample":
         sample = resources.files("tfa_perf.data") / "samples" / "sp500_daily.parquet"
         with resources.as_file(sample) as path:

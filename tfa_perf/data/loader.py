@@ -18,6 +18,7 @@ from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader_stats import Meter
 from tfa_perf.data.order import GivenOrder, Order, Shares, Shuffle, order_of
+from tfa_perf.data.place import Place
 from tfa_perf.data.prefetch import Prefetch
 from tfa_perf.data.sent_windows import SentWindows
 from tfa_perf.data.sources import choose_source
@@ -41,9 +42,9 @@ class WindowBatches(Iterator[Batch]):
         start = time.perf_counter()
         loader = self._loader
         try:
-            made, loader._position = next(self._items)
+            made, loader._place.position = next(self._items)
         except StopIteration:
-            loader._position = loader._count
+            loader._place.position = loader._count
             raise
         loader._meter.waited += time.perf_counter() - start
         source = loader._source
@@ -140,14 +141,14 @@ class WindowLoader:
             span=span, embargo=embargo, nan=nan,
         )  # fmt: skip
         self._table, self._plan = found.table, found.plan
-        self._shuffle, self._sampler = shuffle, sampler
+        self._sampler = sampler
         self._prefetch = checked_int("prefetch", prefetch, 0)
-        self._seed = checked_int("seed", seed, 0)
+        seed = checked_int("seed", seed, 0)
         if generator is not None:
-            self._seed = int(torch.randint(2**62, (), generator=generator))
+            seed = int(torch.randint(2**62, (), generator=generator))
+        self._place = Place(shuffle, seed)
         self.batch_size = checked_int("batch_size", batch_size, 1)
         self._shares = Shares.of(self.batch_size, drop_last, rank, world_size)
-        self._epoch = self._position = self._resume_at = 0
         self._passes: weakref.WeakSet[WindowBatches] = weakref.WeakSet()
         self._num_threads = resolve_threads(num_threads)
         x_dtype = found.table.dtype if dtype is None else float_dtype(dtype)
@@ -193,7 +194,7 @@ class WindowLoader:
 
         A last step with fewer windows than ranks has none on some of them, which yield no batch.
         """
-        return self._shares.sizes(self._resume_at, self._count)
+        return self._shares.sizes(self._place.resume_at, self._count)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; a pass does not advance the epoch by itself.
@@ -201,8 +202,7 @@ class WindowLoader:
         After `load_state_dict`, naming its epoch keeps the place in it.
         """
         epoch = checked_int("epoch", epoch, 0)
-        if epoch != self._epoch:
-            self._epoch, self._position, self._resume_at = epoch, 0, 0
+        self._place.set_epoch(epoch)
         set_epoch = getattr(self._sampler, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
@@ -213,33 +213,17 @@ class WindowLoader:
         It counts the batches that were taken, not those made ahead, and every rank has the same
         after the same step.
         """
-        return {
-            "epoch": self._epoch,
-            "position": self._position,
-            "seed": self._seed,
-            "shuffle": self._shuffle,
-            "windows": self._count,
-        }
+        return self._place.state_dict(self._count)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next pass go on where `state_dict` was taken, in O(1).
 
         ``batch_size``, ``rank`` and ``world_size`` may differ; windows and shuffle may not.
         """
-        for name, own in (("windows", self._count), ("shuffle", self._shuffle)):
-            if state[name] != own:
-                raise ValueError(
-                    f"state: was taken with {name} = {state[name]!r}, this loader has {own!r}; "
-                    "make the loader with the same table and arguments"
-                )
-        self._epoch = checked_int("state['epoch']", state["epoch"], 0)
-        self._seed = checked_int("state['seed']", state["seed"], 0)
-        self._resume_at = checked_int("state['position']", state["position"], 0, self._count)
-        self._position = self._resume_at
+        self._place.load_state_dict(state, self._count)
 
     def __iter__(self) -> WindowBatches:
-        start, self._resume_at = self._resume_at, 0
-        self._position = start
+        start = self._place.begin()
         depth = 0 if isinstance(self._source, ResidentWindows) else self._prefetch
         batches = WindowBatches(self, self._produce(self._order(), start), depth)
         self._passes.add(batches)
@@ -255,15 +239,14 @@ class WindowLoader:
 
     def row_batches(self) -> Iterator[NDArray[np.int64]]:
         """A pass of last rows, int64 [b] on the host, one array for each batch; no windows."""
-        start, self._resume_at = self._resume_at, 0
-        self._position = start
+        start = self._place.begin()
         for some, ends in self._groups(self._order(), start):
             done = 0
             for first, end, position in some:
-                self._position = position
+                self._place.position = position
                 yield ends[done : done + end - first]
                 done += end - first
-        self._position = self._count
+        self._place.position = self._count
 
     def close(self) -> None:
         """End the passes that are under way, and let go of buffers that nobody holds."""
@@ -287,21 +270,25 @@ class WindowLoader:
         if self._sampler is not None:
             return GivenOrder(np.fromiter(self._sampler, np.int64))
         row_bytes = max(1, self._table.nbytes // len(self._table)) * self._plan.stride
+        place = self._place
         return order_of(
-            self._shuffle, len(self._plan), self._seed, self._epoch, row_bytes, self._num_threads
+            place.shuffle, len(self._plan), place.seed, place.epoch, row_bytes, self._num_threads
         )
 
     def _produce(self, order: Order, start: int) -> Generator[_Item, None, None]:
         pages = BlockPages.of(self._table, self._plan, order)
-        for some, ends in self._groups(order, start):
+        try:
+            for some, ends in self._groups(order, start):
+                if pages is not None:
+                    pages.reach(some[0][0], some[-1][1])
+                batches = self._source.batches(ends, [end - first for first, end, _ in some])
+                for first, end, position in some:
+                    # No name for the batch: this frame would keep its buffer in use.
+                    yield self._meter.timed(batches, end - first), position
+        finally:
+            # However the pass ends.
             if pages is not None:
-                pages.reach(some[0][0], some[-1][1])
-            batches = self._source.batches(ends, [end - first for first, end, _ in some])
-            for first, end, position in some:
-                # No name for the batch: this frame would keep its buffer in use.
-                yield self._meter.timed(batches, end - first), position
-        if pages is not None:
-            pages.reach(0, 0)
+                pages.reach(0, 0)
 
     def _groups(
         self, order: Order, start: int

@@ -53,11 +53,17 @@ class MappedRows:
         return MappedRows(np.asarray(X), file)
 
     def want(self, first: int, end: int) -> None:
-        """Have rows first..end-1 read from the file, ahead of their use."""
+        """Have rows first..end-1 read from the file, ahead of their use, and nothing around them.
+
+        Left alone, the first row that is missing makes the system read as far around it as the
+        disk's read-ahead says, 8 MB on some: from many places at a time, that evicts what is read.
+        """
+        self._advise(mmap.MADV_RANDOM, first, end)
         self._advise(mmap.MADV_WILLNEED, first, end)
 
     def release(self, first: int, end: int) -> None:
         """Take rows first..end-1 out of this process; whoever reads them again gets them again."""
+        self._advise(mmap.MADV_NORMAL, first, end)
         # The system may map a whole large page for one row of it: what lies around goes too.
         self._advise(mmap.MADV_DONTNEED, first, end, around=_LARGE_PAGE)
 

@@ -105,7 +105,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             config = load_config(options.config, options.sets)
         except ConfigError as error:
             parser.error(str(error))
-        bars = options.bars or config.data.bars
+        bars = config.data.bars if options.bars is None else options.bars
         if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
             parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
         program = _trainer_command(options)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfa_kernels import SpecError
-from tfa_perf.arguments import add_shared_arguments, positive
+from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.data.bars import BarsError, load_bars
 from tfa_perf.data.split import SplitError
@@ -23,11 +23,10 @@ from tfa_perf.train.run import train
 
 __all__ = ["main"]
 
-_EPILOG = """\
+_NOTES = """\
 several processes: torchrun --nproc-per-node N -m tfa_perf.train ...
   batch_size stays that of all processes together, so losses are those of one process.
 
-exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
 """
 
 
@@ -71,12 +70,7 @@ _INPUT_ERRORS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tfa-perf train",
-        description="Bars to a fitted model.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tfa-perf train", "Bars to a fitted model.", notes=_NOTES)
     add_shared_arguments(parser, config="tuned")
     parser.add_argument("--steps", type=positive, help="stop after this many optimizer steps")
     parser.add_argument("--out", type=Path, help="file to write the model to")
@@ -123,8 +117,10 @@ def _train(args: argparse.Namespace) -> None:
     device = pick_device(args.device, local_rank=local_rank())
     if config.train.graph and device.type != "cuda":
         raise DeviceError(f"graph: a CUDA graph needs a CUDA device, this run is on {device}")
-    bars = load_bars(args.bars or config.data.bars)
+    bars = load_bars(config.data.bars if args.bars is None else args.bars)
     with torchrun_ranks(device) as ranks:
+        if ranks.first and args.out is None and args.checkpoints is None:
+            print("the model will not be kept; --out FILE or --checkpoints DIR keeps it")
         train(
             config,
             bars,

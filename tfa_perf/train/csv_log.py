@@ -19,6 +19,8 @@ COLUMNS = (
     "val_calibration_error",
 )
 
+_HEADER = ",".join(COLUMNS).encode()
+
 
 class LogError(ValueError):
     """A file that is no training log."""
@@ -31,17 +33,17 @@ class CsvLog:
     ----------
     path : the file; its folder is made.
     after : keep the rows of a file that is there up to this step and drop later ones, which a
-        resumed run writes again; with 0 the file starts anew.
+        resumed run writes again; with 0 a log starts anew.
 
     Raises
     ------
-    LogError : the file that is there holds other columns, or rows that do not parse.
+    LogError : the file that is there is no training log, or has rows that do not parse.
     OSError : it cannot be written.
     """
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = _rows(path, after) if after and path.exists() else []
+        rows = _rows(path, after) if path.exists() and (after or path.stat().st_size) else []
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -60,13 +62,17 @@ class CsvLog:
 
 
 def _rows(path: Path, after: int) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [*csv.reader(file)] or [[]]
-    if tuple(header) != COLUMNS:
+    with path.open("rb") as file:
+        first = file.readline(len(_HEADER) + 1)
+    if first.rstrip(b"\r\n") != _HEADER:
         raise LogError(
-            f"{path}: its first line is {','.join(header)!r}, not that of a training log; "
-            "choose another file"
+            f"{path}: is there and no training log, its first line is not "
+            f"{_HEADER.decode()!r}; choose another file"
         )
+    if not after:
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = [*csv.reader(line.replace("\0", "?") for line in file)][1:]
     step = COLUMNS.index("step")
     kept = []
     for number, row in enumerate(rows, 2):

@@ -14,13 +14,16 @@ __all__ = ["StepProgress"]
 
 # An update of the bar costs more than a short step; the eye does not see more than this.
 _DRAW_EVERY_S = 0.1
+# Losses that are summed in one go: each operation on a tensor costs as much as the rest of a step
+# here, and on a device a launch.
+_SUMMED_TOGETHER = 64
 
 
 class StepProgress:
     """Progress over optimizer steps, with the mean loss since the last reset.
 
-    The losses are summed on their own device; ``mean_loss`` is what reads the sum, and the bar
-    calls it every ``log_every`` steps.
+    The losses are summed on their own device, many at a time; ``mean_loss`` is what reads the
+    sum, and the bar calls it every ``log_every`` steps.
     """
 
     def __init__(self, total: int, *, log_every: int, console: Console) -> None:
@@ -28,6 +31,8 @@ class StepProgress:
         self._done, self._windows = 0, 0
         self._next_draw_s, self._loss_text = 0.0, "-"
         self._loss_sum: Tensor | None = None
+        self._unsummed: list[Tensor] = []
+        self._unsummed_windows = 0
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -36,6 +41,8 @@ class StepProgress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            # Elsewhere it would leave a blank line and nothing else.
+            disable=not (console.is_interactive or console.is_jupyter),
         )
         self._bar = self._progress.add_task("steps", total=total, epoch=1, loss="-")
 
@@ -52,10 +59,14 @@ class StepProgress:
         self._progress.stop()
 
     def step(self, *, epoch: int, windows: int, loss: Tensor) -> None:
-        """Count one step of ``epoch`` (from 0) with mean ``loss`` over ``windows`` windows."""
-        if self._loss_sum is None:
-            self._loss_sum = torch.zeros((), device=loss.device)
-        self._loss_sum.add_(loss, alpha=windows)
+        """Count one step of ``epoch`` (from 0) with mean ``loss`` over ``windows`` windows.
+
+        ``loss`` is kept for a while: a tensor that nothing writes to any more, without a graph.
+        """
+        if windows != self._unsummed_windows or len(self._unsummed) == _SUMMED_TOGETHER:
+            self._sum()
+            self._unsummed_windows = windows
+        self._unsummed.append(loss)
         self._windows += windows
         self._done += 1
         if self._done % self._log_every == 0:
@@ -69,6 +80,7 @@ class StepProgress:
 
     def mean_loss(self) -> float:
         """Mean loss over the windows since the last reset; waits for the device."""
+        self._sum()
         if self._loss_sum is None:
             raise RuntimeError("mean_loss: no step has been counted since the last reset")
         return self._loss_sum.item() / self._windows
@@ -76,6 +88,17 @@ class StepProgress:
     def reset(self) -> None:
         """Forget the losses counted so far."""
         self._loss_sum, self._windows = None, 0
+        self._unsummed.clear()
+
+    def _sum(self) -> None:
+        """Add the losses of steps with equally many windows to the sum."""
+        if not self._unsummed:
+            return
+        some = torch.stack(self._unsummed).sum()
+        self._unsummed.clear()
+        if self._loss_sum is None:
+            self._loss_sum = torch.zeros_like(some)
+        self._loss_sum.add_(some, alpha=self._unsummed_windows)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""

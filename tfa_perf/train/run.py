@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -69,12 +70,15 @@ def train(
     if not ranks.first:
         console = Console(quiet=True)
         out = log = tensorboard = None
-    for path in (out, log):
-        if path is not None:
-            _check_folder(path)
-    if checkpoints is not None and ranks.first:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        _check_folder(checkpoints / "last.pt")
+    content = None
+    if resume:
+        content = ranks.from_first(lambda: read_checkpoint(last_checkpoint(checkpoints)))
+    if ranks.first:
+        last = None if checkpoints is None else checkpoints / "last.pt"
+        events_file = None if tensorboard is None else tensorboard / "events.out.tfevents"
+        for path in (out, log, last, events_file):
+            if path is not None:
+                _check_writable(path)
     dataset = build_dataset(bars, config.data)
     console.print(
         f"{len(bars):,} bars, {dataset.X.shape[1]} features, "
@@ -84,9 +88,6 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-    content = None
-    if resume:
-        content = ranks.from_first(lambda: read_checkpoint(last_checkpoint(checkpoints)))
     failure = None
     try:
         with torch_threads(config.train.threads):
@@ -96,6 +97,8 @@ def train(
                 path = last_checkpoint(checkpoints)
                 resume_from(path, content, setup.config, dataset, setup.trainer, stopping)
                 console.print(f"resumed after step {setup.trainer.done}", highlight=False)
+                if setup.trainer.done >= min(setup.trainer.total, max_steps or sys.maxsize):
+                    console.print("no step is left of this run", highlight=False)
             with ExitStack() as stack:
                 logs: list[CsvLog | TensorBoardLog] = []
                 if log is not None:
@@ -188,11 +191,18 @@ def _fit(
                     break
 
 
-def _check_folder(out: Path) -> None:
-    # Before training, not after it.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise PermissionError(f"{out}: cannot be written; choose a file in a folder of your own")
+def _check_writable(file: Path) -> None:
+    # Before training, not after it; by trying, because what is allowed may fail all the same.
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{file}: cannot be written ({error.strerror}); choose a file in a folder of your own"
+        ) from None
 
 
 def save_model(path: Path, model: nn.Module, config: Config, dataset: Dataset) -> None:
