@@ -116,7 +116,7 @@ def profile_command(
 @pytest.fixture
 def results(tmp_path: Path) -> Callable[[], dict[str, Any]]:
     def read() -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((tmp_path / "out" / "phases.json").read_text())
+        data: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
         return data
 
     return read

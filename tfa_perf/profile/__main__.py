@@ -98,6 +98,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     options = parser.parse_args(own)
     trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
     trainer += ["--set"] if options.sets else []
+    options.settings = None
     if options.config is not None:
         if program:
             parser.error("give either --config or a program after --, not both")
@@ -108,6 +109,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         bars = options.bars or config.data.bars
         if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
             parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
+        options.settings = config.model_dump(mode="json")
+        options.settings["data"]["bars"] = bars
         program = _trainer_command(options)
     elif trainer:
         parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
@@ -178,8 +181,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
-        result = run_profiled(command, options.out, sampler=options.sampler, rate=options.rate)
-        run = Run.of(result, _program_name(command, options.config))
+        result = run_profiled(
+            command,
+            options.out,
+            sampler=options.sampler,
+            rate=options.rate,
+            name=_program_name(command, options.config),
+            config=options.settings,
+        )
+        run = Run.of(result.run)
         page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)

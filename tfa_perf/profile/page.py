@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import html
-import os
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree, phase_shares
-from tfa_perf.profile.machine import machine
+from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree
 from tfa_perf.profile.page_assets import NOTE, SCRIPT, STYLE
 from tfa_perf.profile.phases import OTHER
-from tfa_perf.profile.sampler import ProfileResult
+from tfa_perf.profile.run_file import RunFile
 from tfa_perf.profile.steps import PhaseRow
 
 # In the order of a step, so that two runs line up; the hue of each in degrees.
@@ -63,21 +62,21 @@ class Run:
     rate: int = 100
 
     @classmethod
-    def of(cls, result: ProfileResult, label: str) -> Run:
-        """A result of `run_profiled` under a name."""
-        times = result.times
-        details = [" ".join(("python", *result.command)), f"{result.sampler}: {result.reason}"]
+    def of(cls, run: RunFile, label: str | None = None) -> Run:
+        """A profiled run, under its own name or another."""
+        times, sampler = run.times, run.sampler
+        details = [" ".join(("python", *run.command)), f"{sampler.name}: {sampler.reason}"]
         if times is not None and times.measured_steps:
             details.append(f"{times.measured_steps} steps after {times.warmup_steps} of warm-up")
-        found = machine(times.environment if times else {})
+        found = {**run.machine, **run.versions}
         return cls(
-            label=label,
-            stacks=result.stacks,
+            label=run.name if label is None else label,
+            stacks=run.samples.unpacked(),
             steps=times.measured_steps if times else 0,
-            ms_per_step=times.ms_per_step if times else 1e3 * result.wall_s,
-            rows=times.rows(phase_shares(result.stacks)) if times else [],
+            ms_per_step=times.ms_per_step if times else 1e3 * run.wall_s,
+            rows=run.rows,
             detail=" · ".join([*details, *(f"{key} {value}" for key, value in found.items())]),
-            rate=result.rate,
+            rate=sampler.rate,
         )
 
     @property
@@ -275,6 +274,7 @@ def write_page(path: str | Path, runs: Sequence[Run], title: str = "Where a step
         raise ValueError("runs is empty; give at least one Run")
     chart = _figure(runs).to_html(
         full_html=False,
+        div_id="flame",
         include_plotlyjs=True,
         post_script=SCRIPT,
         config={"responsive": True, "displayModeBar": False},
@@ -286,8 +286,4 @@ def write_page(path: str | Path, runs: Sequence[Run], title: str = "Where a step
         f'<h1>{html.escape(title)}</h1><div class="runs">{"".join(map(_table, runs))}</div>'
         f"<p>{NOTE}</p>{chart}</body></html>\n"
     )
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, page)
