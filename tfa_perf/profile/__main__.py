@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
-from tfa_perf.profile.page import Run, write_page
+from tfa_perf.profile.page import write_page
+from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
 
 PAGE_FILE = "flame.html"
@@ -138,13 +139,7 @@ def _unused(folder: Path) -> Path:
 
 
 def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    times = result.times
-    if times is None:
-        console.print(
-            f"no phase times: the program ended with code {result.exit_code} without running its "
-            "exit handlers"
-        )
-    else:
+    if result.times is not None:
         table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
         per_step = "/step" if run.steps else ""
         for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
@@ -159,16 +154,9 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
                 stacks,
             )
         console.print(table)
-        if times.measured_steps and times.step_median_s is not None:
-            left_out = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"
-            start_s = times.window[0] * times.wall_s
-            console.print(
-                f"{times.steps} steps, {times.measured_steps} measured; start-up and the first "
-                f"{left_out}, {start_s:.2f} s together, are left out; median step "
-                f"{1e3 * times.step_median_s:.3f} ms"
-            )
-        else:
-            console.print(f"{times.steps} steps: too few to measure, times are of the whole run")
+    console.print(run.note, soft_wrap=True, markup=False)
+    for warning in run.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
     console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
     for file in files:
