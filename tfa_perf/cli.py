@@ -12,7 +12,8 @@ from tfa_perf import __version__
 __all__ = ["main"]
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
+exit codes: 0 done, 1 failed or a --fail-if condition met, 2 wrong usage, config or input,
+130 interrupted
 """
 
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return profile(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "train": _train, "export": _export}[args.command](args)
+        return _COMMANDS[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -91,6 +92,50 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
+
+    compare = commands.add_parser(
+        "compare",
+        help="two profiled runs: what changed, phase by phase and frame by frame",
+        epilog="exit codes: 0 compared, 1 a --fail-if condition is met, 2 wrong usage, no run, or "
+        "runs that are not comparable",
+    )
+    compare.add_argument("before", type=Path, help="folder of the run before")
+    compare.add_argument("after", type=Path, help="folder of the run after")
+    for side in ("before", "after"):
+        compare.add_argument(
+            f"--more-{side}",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="DIR",
+            help=f"repeats of the run {side}: with 3 runs or more of each the intervals cover what "
+            "the machine does between runs",
+        )
+    compare.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="page to write (default: AFTER/against-BEFORE.html)",
+    )
+    compare.add_argument(
+        "--changed",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="what was changed on purpose and may differ, as train.batch_size or torch",
+    )
+    compare.add_argument(
+        "--force", action="store_true", help="compare whatever differs, and say what does"
+    )
+    compare.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="exit with 1 when it holds of the run after: 'data_wait>5%%' (share of the step), "
+        "'step_ms>12', 'forward_ms>3', or 'step_ms>+10%%' (growth that is detected)",
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON")
 
     commands.add_parser(
         "profile",
@@ -188,6 +233,25 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from tfa_perf.profile.compare import compare
+
+    return compare(
+        args.before,
+        args.after,
+        more_before=args.more_before,
+        more_after=args.more_after,
+        out=args.out,
+        changed=args.changed,
+        force=args.force,
+        fail_if=args.fail_if,
+        as_json=args.json,
+    )
+
+
+_COMMANDS = {"demo": _demo, "train": _train, "export": _export, "compare": _compare}
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
@@ -195,6 +259,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.profile.comparison import NotComparableError
+    from tfa_perf.profile.gate import ConditionError
+    from tfa_perf.profile.run_file import RunFileError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.csv_log import LogError
     from tfa_perf.train.export import ExportError
@@ -210,6 +277,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         LogError,
         ExportError,
+        RunFileError,
+        NotComparableError,
+        ConditionError,
     )
 
 

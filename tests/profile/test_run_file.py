@@ -134,7 +134,12 @@ def changed(profiled: tuple[ProfileResult, Path], change: Callable[[Any], Any]) 
         (lambda d: d["samples"]["stacks"].append(["main", 1.0, []]), "numbered from 0"),
         (
             lambda d: d["times"]["blocks"]["wall_ns"].append(1),
-            "times.blocks: 35 blocks of phase .*, but 36 of",
+            "36 blocks of 1 steps cannot hold 35 measured",
+        ),
+        (lambda d: d["times"].update(measured_steps=0), "cannot hold 0 measured"),
+        (
+            lambda d: d["times"]["blocks"]["phases_ns"]["other"].append(1),
+            "times.blocks: 36 blocks of phase 'other', but 35",
         ),
     ],
 )

@@ -26,10 +26,12 @@ _NOTE = (
 _SHOWN_SHARE = 0.01
 
 
-def chart_page(title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]]]) -> str:
+def chart_page(
+    title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]]], note: str = _NOTE
+) -> str:
     """The page's text: `top` is HTML before the charts, a group is a label with its charts.
 
-    With several groups one is chosen at a time, the first at first.
+    With several groups one is chosen at a time, the first at first. `note` stands above the chart.
     """
     data: list[dict[str, Any]] = [
         {"label": label, "charts": [vars(chart) for chart in charts]} for label, charts in groups
@@ -42,9 +44,9 @@ def chart_page(title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{html.escape(title)}</h1>{top}"
         '<div class="controls"><label id="runs">run <select id="run"></select></label>'
-        '<label id="roots">stacks of <select id="root"></select></label>'
+        '<label id="roots">show <select id="root"></select></label>'
         '<input id="find" type="search" placeholder="find frames" aria-label="find frames">'
-        f'<output id="found"></output></div><p id="info">{_NOTE}</p><div id="flame"></div>'
+        f'<output id="found"></output></div><p id="info">{note}</p><div id="flame"></div>'
         f"<script>{get_plotlyjs()}</script><script>const groups = {text};{SCRIPT}</script>"
         "</body></html>\n"
     )

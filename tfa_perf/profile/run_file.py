@@ -96,14 +96,21 @@ class RunFile(_Part):
 
     @model_validator(mode="after")
     def _blocks_are_whole(self) -> RunFile:
-        blocks = self.times.blocks if self.times else None
-        if blocks is not None:
-            for phase, column in blocks.phases_ns.items():
-                if len(column) != len(blocks.wall_ns):
-                    raise ValueError(
-                        f"times.blocks: {len(column)} blocks of phase {phase!r}, but "
-                        f"{len(blocks.wall_ns)} of the wall clock"
-                    )
+        times = self.times
+        if times is None or times.blocks is None:
+            return self
+        size, count = times.blocks.size, len(times.blocks.wall_ns)
+        if not size * (count - 1) < times.measured_steps <= size * count:
+            raise ValueError(
+                f"times.blocks: {count} blocks of {size} steps cannot hold "
+                f"{times.measured_steps} measured steps"
+            )
+        for phase, column in times.blocks.phases_ns.items():
+            if len(column) != count:
+                raise ValueError(
+                    f"times.blocks: {len(column)} blocks of phase {phase!r}, but {count} of the "
+                    "wall clock"
+                )
         return self
 
     @computed_field  # type: ignore[prop-decorator]

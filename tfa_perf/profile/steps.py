@@ -17,7 +17,7 @@ from tfa_perf.profile.phases import OTHER, Lap, Recorder
 MAX_WARMUP_STEPS = 5
 _LONG_RUN_STEPS = 25
 # A step that compiles says nothing about the steps after it.
-COMPILE_PHASES = frozenset({"numba_compile", "torch_compile"})
+COMPILE_PHASES = frozenset({"numba_compile", "torch_compile", "triton_compile"})
 
 
 def warmup_steps(steps: int) -> int:
