@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfa_perf.cli import main
 from tfa_perf.profile.comparison import NotComparableError, compare_runs, mismatches
 from tfa_perf.profile.difference import Difference
 from tfa_perf.profile.flame import MAIN, Stack
@@ -62,13 +65,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folders[0], folders[1]
 
 
-def tfa_perf(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tfa_perf", "compare", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tfa_perf(*args: object) -> Done:
+    """``tfa-perf compare ARGS``, in this process."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main(["compare", *map(str, args)])
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def changed(run: RunFile, **fields: Any) -> RunFile:
@@ -116,8 +123,12 @@ def test_command_prints_and_writes_the_page(runs: tuple[Path, Path], tmp_path: P
     assert "\x1b" not in done.stdout
     page = (tmp_path / "d.html").read_text()
     assert "New frames" in page and "Removed frames" in page
-    again = tfa_perf(runs[0] / "run.json", runs[1] / "run.json")
+    files = [str(folder / "run.json") for folder in runs]
+    again = subprocess.run(
+        [sys.executable, "-m", "tfa_perf", "compare", *files], capture_output=True, text=True
+    )
     assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
     assert (runs[1] / "against-before.html").exists()
 
 

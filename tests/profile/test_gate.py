@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tfa_perf.profile.comparison import Change, Comparison
-from tfa_perf.profile.gate import ConditionError, check_change, check_run, parse
+from tfa_perf.profile.gate import ConditionError, check_change, check_run, level, parse
 from tfa_perf.profile.intervals import Interval
 from tfa_perf.profile.steps import PhaseRow
 
@@ -67,7 +67,8 @@ def test_a_misspelt_phase_does_not_pass_for_fast() -> None:
 
 def test_growth_needs_two_runs() -> None:
     with pytest.raises(ConditionError, match="tfa-perf compare"):
-        check_run(parse("step_ms>+10%"), ROWS, 10.0)
+        level("step_ms>+10%")
+    assert level("step_ms>10") == parse("step_ms>10")
 
 
 def comparison(interval: Interval | None) -> Comparison:

@@ -18,7 +18,7 @@ def rows(timer: float, stack: float | None) -> list[PhaseRow]:
 @pytest.mark.parametrize(
     ("timer", "stack", "warned"),
     [
-        (0.5, 0.5499, False),
+        (0.5, 0.55, False),
         (0.5, 0.56, True),
         (0.5, 0.44, True),
         (0.0, 0.06, True),

@@ -85,6 +85,7 @@ def test_command_writes_everything_and_leaves_stdout_alone(
     assert len(done.stdout.splitlines()) == 30
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "flame.html",
+        "flame.svg",
         "run.json",
         "profile.speedscope.json",
         "stacks.collapsed",

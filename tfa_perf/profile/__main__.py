@@ -15,11 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
+from tfa_perf.profile.flame_svg import write_svg
+from tfa_perf.profile.gate import Condition, ConditionError, check_run, level
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
+from tfa_perf.profile.text import print_text
 
 PAGE_FILE = "flame.html"
+PICTURE_FILE = "flame.svg"
 
 _USAGE = """python -m tfa_perf.profile [options] -- script.py args...
        python -m tfa_perf.profile [options] -- -m package.module args...
@@ -51,6 +55,19 @@ def _parser() -> _Parser:
     )
     parser.add_argument(
         "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
+    )
+    parser.add_argument(
+        "--text",
+        action="store_true",
+        help="print the whole result: phase bars, the ten hottest paths, and what dominates",
+    )
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="exit with 1 when it holds, as 'data_wait>5%%' (share of the step) or 'step_ms>12'; "
+        "with 2 when no steps were measured; a program's own exit code other than 0 comes first",
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
     trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
@@ -124,6 +141,10 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"cannot find the script {program[0]!r}; check the path")
     if not 1 <= options.rate <= 1000:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
+    try:
+        options.fail_if = [level(text) for text in options.fail_if]
+    except ConditionError as error:
+        parser.error(str(error))
     if options.out is None:
         name = _program_name(program, options.config)
         options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
@@ -138,8 +159,8 @@ def _unused(folder: Path) -> Path:
     return next(path for path in chain([folder], taken) if not path.exists())
 
 
-def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    if result.times is not None:
+def _show_table(console: Console, run: Run) -> None:
+    if run.rows:
         table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
         per_step = "/step" if run.steps else ""
         for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
@@ -157,14 +178,39 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
     console.print(run.note, soft_wrap=True, markup=False)
     for warning in run.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if run.verdict:
+        console.print(run.verdict, soft_wrap=True, markup=False, highlight=False)
+
+
+def _show(console: Console, result: ProfileResult, files: Sequence[Path]) -> None:
     console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
     console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
     for file in files:
         console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
 
 
+def _gate(console: Console, run: Run, conditions: Sequence[Condition]) -> int:
+    """0 when none of the conditions is met, 1 when one is, 2 when one cannot be told."""
+    met = 0
+    try:
+        for condition in conditions:
+            if not run.steps:
+                raise ConditionError(
+                    f"--fail-if {condition.text!r}: no steps were measured; run at least two"
+                )
+            outcome = check_run(condition, run.rows, run.ms_per_step)
+            met |= outcome.met
+            sign = "met" if outcome.met else "not met"
+            text = f"{condition.text}: {sign}, {outcome.why}"
+            console.print(text, soft_wrap=True, markup=False, highlight=False)
+    except ConditionError as error:
+        console.print(f"tfa_perf.profile: {error}", soft_wrap=True, markup=False, highlight=False)
+        return 2
+    return int(met)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the program's exit code."""
+    """Run the command and return the program's exit code, or a gate's where that is 0."""
     options, command = _parse(sys.argv[1:] if argv is None else argv)
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
@@ -178,12 +224,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=options.settings,
         )
         run = Run.of(result.run)
-        page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
+        title = f"Where a step of {run.label} goes"
+        page = write_page(options.out / PAGE_FILE, [run], title=title)
+        picture = write_svg(options.out / PICTURE_FILE, run)
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
         return 1
-    _show(console, result, run, (page, *result.files))
-    return result.exit_code
+    if options.text:
+        print_text(console, run)
+    else:
+        _show_table(console, run)
+    _show(console, result, (page, picture, *result.files))
+    return result.exit_code or _gate(console, run, options.fail_if)
 
 
 if __name__ == "__main__":

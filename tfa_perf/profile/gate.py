@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "check_change",
     "check_run",
+    "level",
     "parse",
 ]
 
@@ -90,18 +91,29 @@ def _check_level(condition: Condition, ms: Mapping[str, float]) -> Outcome:
     return Outcome(condition, value > condition.limit, why)
 
 
-def check_run(condition: Condition, rows: Collection[PhaseRow], ms_per_step: float) -> Outcome:
-    """Whether a run meets a condition; `rows` are of its measured steps.
+def level(text: str) -> Condition:
+    """Read a condition that one run alone can meet.
 
     Raises
     ------
-    ConditionError : it names a phase there is not, or compares with another run.
+    ConditionError : it is none, or it compares two runs.
     """
+    condition = parse(text)
     if condition.kind == "growth":
         raise ConditionError(
-            f"--fail-if {condition.text!r} compares two runs; use it with tfa-perf compare, or "
-            f"give {condition.name}_ms>NUMBER here"
+            f"--fail-if {text!r} compares two runs; use it with tfa-perf compare, or give "
+            f"{condition.name}_ms>NUMBER here"
         )
+    return condition
+
+
+def check_run(condition: Condition, rows: Collection[PhaseRow], ms_per_step: float) -> Outcome:
+    """Whether a run meets a condition of `level`; `rows` are of its measured steps.
+
+    Raises
+    ------
+    ConditionError : it names a phase there is not.
+    """
     return _check_level(condition, {**{row.phase: row.ms for row in rows}, STEP: ms_per_step})
 
 

@@ -41,7 +41,7 @@ def disagreements(rows: Sequence[PhaseRow], samples: int) -> list[str]:
     """
     lines = []
     for row in rows:
-        if row.stack_share is None or abs(row.share - row.stack_share) <= DISAGREEMENT:
+        if row.stack_share is None or round(abs(row.share - row.stack_share), 9) <= DISAGREEMENT:
             continue
         line = (
             f"timers and stacks disagree on {row.phase}: {100 * row.share:.1f} % and "

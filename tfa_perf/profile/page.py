@@ -64,12 +64,13 @@ def _table(run: Run) -> str:
             f"<td>{row.calls:.2f}</td><td>{stacks}</td></tr>"
         )
     per = "/step" if run.steps else ""
+    advice = f'<p class="verdict">{html.escape(run.verdict)}</p>' if run.verdict else ""
     warnings = "".join(f'<p class="warning">{html.escape(line)}</p>' for line in run.warnings)
     return (
         f"<section><h2>{html.escape(run.label)}: {run.ms_per_step:.2f} {run.unit}</h2>"
         f"<p>{html.escape(run.detail)}</p><table><thead><tr><th>phase</th><th>{run.unit}</th>"
         f"<th>share %</th><th>calls{per}</th><th>stacks %</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table><p>{html.escape(run.note)}</p>{warnings}</section>"
+        f"<tbody>{''.join(lines)}</tbody></table>{advice}<p>{html.escape(run.note)}</p>{warnings}</section>"
     )
 
 

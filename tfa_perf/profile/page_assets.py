@@ -14,6 +14,7 @@ font:15px/1.45 system-ui,sans-serif}
 h1{font-size:20px;margin:0 0 4px;overflow-wrap:anywhere}
 h2{font-size:16px;margin:0 0 2px;overflow-wrap:anywhere}
 p{margin:0 0 8px;color:var(--dim);font-size:13px;overflow-wrap:anywhere}
+p.verdict{color:var(--ink);font-weight:600}
 p.warning{color:var(--warn)}p.warning::before{content:"warning: "}
 .runs{display:flex;flex-wrap:wrap;gap:12px 32px;margin:12px 0}
 section{flex:1 1 340px;min-width:0;max-width:640px}

@@ -15,8 +15,9 @@ const texts = () => chart.names.map((name, i) => {
   const room = Math.floor((plot.clientWidth * chart.values[i] / total() - 6) / 6.9);
   const short = name.split(' (')[0];
   if (name.length <= room || chart.values[i] >= total()) return safe(name);
-  if (short.length <= room) return safe(short);
-  return room < 3 ? '' : safe(name.slice(0, room - 1)) + '\\u2026';
+  const bare = short.replace(/ [\\d.]+ %$/, '');
+  for (const label of [short, bare]) if (label.length <= room) return safe(label);
+  return room < 3 ? '' : safe(bare.slice(0, room - 1)) + '\\u2026';
 });
 const matches = () => {
   const words = $('find').value.trim().toLowerCase();

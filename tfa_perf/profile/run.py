@@ -10,6 +10,7 @@ from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Stack
 from tfa_perf.profile.notes import disagreements, step_note
 from tfa_perf.profile.run_file import RunFile
 from tfa_perf.profile.steps import PhaseRow
+from tfa_perf.profile.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Run:
     """One profiled run as shown.
 
     `ms_per_step` sets its width beside another run. `steps` counts the measured steps; with 0 all
-    times are of the whole run. `detail` is a line of text on what ran, `note` one on the steps.
+    times are of the whole run. `detail` is a line of text on what ran, `note` one on the steps,
+    `verdict` one of advice.
     """
 
     label: str
@@ -28,6 +30,7 @@ class Run:
     detail: str = ""
     rate: int = 100
     note: str = ""
+    verdict: str = ""
 
     @classmethod
     def of(cls, run: RunFile, label: str | None = None) -> Run:
@@ -44,6 +47,7 @@ class Run:
             detail=" · ".join([*details, *(f"{key} {value}" for key, value in found.items())]),
             rate=sampler.rate,
             note=step_note(times),
+            verdict=verdict(run),
         )
 
     @property
