@@ -179,6 +179,8 @@ def find_phase(frames: Sequence[Frame]) -> tuple[str, int]:
     for index in range(len(frames) - 1, -1, -1):
         frame = frames[index]
         name = phase_of(frame.function, frame.file, frame.line)
+        if name == OTHER:
+            break
         if name is not None:
             return name.replace(";", ":"), index
     return OTHER, 0

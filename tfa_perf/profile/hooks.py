@@ -5,17 +5,60 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
 from tfa_perf.profile import wrappers
-from tfa_perf.profile.phases import outermost, phase, recording_main_thread, set_tracing
+from tfa_perf.profile.phases import recording_main_thread, set_tracing
 from tfa_perf.profile.post_import import on_import
 
 Function = Callable[..., Any]
 Undo = Callable[[], None]
 _MARK = "__tfa_perf_hook__"
+
+_LIGHTNING_MODULE = {"LightningModule.log": wrappers.log, "LightningModule.log_dict": wrappers.log}
+_LIGHTNING_TRAINER = {"Trainer.save_checkpoint": wrappers.checkpoint}
+
+# What else is wrapped once the program imports the module; torch itself is in `_Patches.torch`.
+_LIBRARIES: dict[str, dict[str, Callable[[Function], Function]]] = {
+    "torch.utils.data.dataloader": {
+        "DataLoader.__iter__": wrappers.data_wait,
+        "_BaseDataLoaderIter.__next__": wrappers.data_wait,
+    },
+    "torch.utils.tensorboard.writer": {
+        "SummaryWriter.add_scalar": wrappers.log,
+        "SummaryWriter.add_scalars": wrappers.log,
+        "SummaryWriter.add_histogram": wrappers.log,
+        "SummaryWriter.flush": wrappers.log,
+    },
+    "torchmetrics.metric": {
+        "Metric.__call__": wrappers.log,
+        # Every metric replaces its own update and compute by what these return.
+        "Metric._wrap_update": wrappers.log_result,
+        "Metric._wrap_compute": wrappers.log_result,
+    },
+    "lightning.pytorch.core.module": _LIGHTNING_MODULE,
+    "lightning.pytorch.trainer.trainer": _LIGHTNING_TRAINER,
+    "pytorch_lightning.core.module": _LIGHTNING_MODULE,
+    "pytorch_lightning.trainer.trainer": _LIGHTNING_TRAINER,
+    "transformers.trainer": {
+        "Trainer.log": wrappers.log,
+        "Trainer._save_checkpoint": wrappers.checkpoint,
+        "Trainer.save_model": wrappers.checkpoint,
+    },
+    "transformers.modeling_utils": {"PreTrainedModel.save_pretrained": wrappers.checkpoint},
+    "safetensors.torch": {"save_file": wrappers.checkpoint},
+    "tqdm.std": {
+        "tqdm.update": wrappers.log,
+        "tqdm.refresh": wrappers.log,
+        "tqdm.set_postfix": wrappers.log,
+    },
+    "rich.progress": {"Progress.update": wrappers.log, "Progress.advance": wrappers.log},
+    "logging": {"Logger.handle": wrappers.log},
+    "numba.core.dispatcher": {"Dispatcher.compile": wrappers.numba_compile},
+    "tfa_perf.data.loader": {"WindowBatches.__next__": wrappers.data_wait},
+}
 
 
 class _Patches:
@@ -74,6 +117,9 @@ class _Patches:
             "save": wrappers.checkpoint,
             "cuda.synchronize": wrappers.device_wait,
             "optim.Optimizer.zero_grad": wrappers.zero_grad,
+            "amp.GradScaler.unscale_": wrappers.scaler,
+            "amp.GradScaler.step": wrappers.scaler,
+            "amp.GradScaler.update": wrappers.scaler,
         }.items():
             self.replace(torch, path, wrap)
         self._optimizers(torch.optim.Optimizer)
@@ -103,11 +149,7 @@ class _Patches:
             self.replace(owner, "step", self._optimizer)
 
     def _optimizer(self, original: Function) -> Function:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not outermost():
-                return original(*args, **kwargs)
-            with phase("optimizer"):
-                return original(*args, **kwargs)
+        call = wrappers.optimizer(original)
 
         @wraps(original)
         def step(*args: Any, **kwargs: Any) -> Any:
@@ -125,19 +167,9 @@ class _Patches:
         setattr(step, _MARK, True)
         return step
 
-    def dataloader(self, module: ModuleType) -> None:
-        self.replace(module, "DataLoader.__iter__", wrappers.data_wait)
-        self.replace(module, "_BaseDataLoaderIter.__next__", wrappers.data_wait)
-
-    def window_loader(self, module: ModuleType) -> None:
-        self.replace(module, "WindowBatches.__next__", wrappers.data_wait)
-
-    def numba(self, module: ModuleType) -> None:
-        self.replace(module, "Dispatcher.compile", wrappers.numba_compile)
-
-    def rich(self, module: ModuleType) -> None:
-        self.replace(module, "Progress.update", wrappers.log)
-        self.replace(module, "Progress.advance", wrappers.log)
+    def library(self, wraps: dict[str, Callable[[Function], Function]], module: ModuleType) -> None:
+        for path, wrap in wraps.items():
+            self.replace(module, path, wrap)
 
 
 @contextmanager
@@ -150,15 +182,8 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
     patches = _Patches(on_step)
     try:
         patches.replace(builtins, "print", wrappers.log)
-        with on_import(
-            {
-                "torch": patches.torch,
-                "torch.utils.data.dataloader": patches.dataloader,
-                "numba.core.dispatcher": patches.numba,
-                "rich.progress": patches.rich,
-                "tfa_perf.data.loader": patches.window_loader,
-            }
-        ):
+        actions = {name: partial(patches.library, paths) for name, paths in _LIBRARIES.items()}
+        with on_import({"torch": patches.torch, **actions}):
             yield
     finally:
         patches.restore()

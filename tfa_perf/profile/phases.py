@@ -181,7 +181,7 @@ class LapCursor:
         counts = {
             name: count - self._calls.get(name, 0)
             for name, count in calls.items()
-            if count != self._calls.get(name, 0)
+            if name != OTHER and count != self._calls.get(name, 0)
         }
         self._totals, self._calls = totals, calls
         return Lap(wall, phases, counts)
@@ -266,10 +266,13 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
 
 
 def outermost() -> bool:
-    """True when a recorder is active and this thread is inside no span."""
+    """True when a recorder is active and this thread is inside no span, or directly in ``other``.
+
+    A span called ``other`` hands the time of a block back, as to the closure of an optimizer.
+    """
     if _tracing() or _active is None:
         return False
-    return not _active._spans().stack
+    return _active._spans().top == OTHER
 
 
 def recording_main_thread() -> bool:
