@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tfa_perf.profile import wrappers
+from tfa_perf.profile.graph_steps import GraphSteps
 from tfa_perf.profile.phases import outermost, phase, recording_main_thread, set_tracing
 from tfa_perf.profile.post_import import on_import
 
@@ -25,6 +26,7 @@ class _Patches:
         self._undo: list[Undo] = []
         self._on_step = on_step
         self._in_step = False
+        self._graphs = GraphSteps(on_step)
 
     def replace(self, root: Any, path: str, wrap: Callable[[Function], Function]) -> None:
         """Wrap ``root.path``; nothing happens where this version of the library lacks it."""
@@ -74,6 +76,9 @@ class _Patches:
             "save": wrappers.checkpoint,
             "cuda.synchronize": wrappers.device_wait,
             "optim.Optimizer.zero_grad": wrappers.zero_grad,
+            "cuda.CUDAGraph.capture_begin": self._graphs.capture_begin,
+            "cuda.CUDAGraph.capture_end": self._graphs.capture_end,
+            "cuda.CUDAGraph.replay": self._graphs.replay,
         }.items():
             self.replace(torch, path, wrap)
         self._optimizers(torch.optim.Optimizer)
@@ -118,7 +123,7 @@ class _Patches:
                 result = call(*args, **kwargs)
             finally:
                 self._in_step = False
-            if self._on_step is not None:
+            if self._on_step is not None and not self._graphs.captured():
                 self._on_step()
             return result
 

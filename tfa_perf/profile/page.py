@@ -14,6 +14,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree, phase_shares
+from tfa_perf.profile.gpu_report import device_cells
 from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page_assets import NOTE, SCRIPT, STYLE
 from tfa_perf.profile.phases import OTHER
@@ -34,7 +35,10 @@ _HUES = {
     "logging": 300,
     "checkpoint": 192,
     "device_wait": 0,
+    "graph_replay": 248,
     "numba_compile": 15,
+    "torch_compile": 5,
+    "triton_compile": 350,
 }
 _ORDER = {name: place for place, name in enumerate(_HUES)}
 _OTHER_THREADS = "other threads"
@@ -243,20 +247,23 @@ def _figure(runs: Sequence[Run]) -> go.Figure:
 
 def _table(run: Run) -> str:
     lines = []
+    on_device = any(row.device_ms is not None for row in run.rows)
     for row in run.rows:
+        device = "".join(f"<td>{cell}</td>" for cell in device_cells(row.device_ms, on_device))
         stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
         lines.append(
             f'<tr><th scope="row"><i style="background:{phase_colour(row.phase)}"></i>'
             f"{html.escape(row.phase)}</th><td>{row.ms:.3f}</td>"
             f'<td class="bar"><b style="width:{100 * row.share:.1f}%;'
             f'background:{phase_colour(row.phase)}"></b><span>{100 * row.share:.1f}</span></td>'
-            f"<td>{row.calls:.2f}</td><td>{stacks}</td></tr>"
+            f"{device}<td>{row.calls:.2f}</td><td>{stacks}</td></tr>"
         )
     per = "/step" if run.steps else ""
+    device = f"<th>device ms{per}</th>" if on_device else ""
     return (
         f"<section><h2>{html.escape(run.label)}: {run.ms_per_step:.2f} {run.unit}</h2>"
         f"<p>{html.escape(run.detail)}</p><table><thead><tr><th>phase</th><th>{run.unit}</th>"
-        f"<th>share %</th><th>calls{per}</th><th>stacks %</th></tr></thead>"
+        f"<th>share %</th>{device}<th>calls{per}</th><th>stacks %</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></section>"
     )
 

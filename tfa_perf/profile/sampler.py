@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from tfa_perf.profile.flame import (
     root_at_phases,
     speedscope,
 )
+from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
 from tfa_perf.profile.machine import machine
 from tfa_perf.profile.pyspy import PySpy, find_pyspy
 from tfa_perf.profile.steps import PhaseTimes, mark_of
@@ -35,6 +36,7 @@ SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 SPEEDSCOPE_FILE = "profile.speedscope.json"
 COLLAPSED_FILE = "stacks.collapsed"
 PHASES_FILE = "phases.json"
+TRACE_FILE = "trace.json.gz"
 
 _FLUSH_LIMIT_S = 30.0
 
@@ -48,6 +50,7 @@ class ProfileResult:
     `exit_code` is the program's own, 128 + n when signal n ended it. `sampler` is the one that ran
     (``pyspy``, ``inprocess`` or ``none``) and `reason` says in a few words why that one. `times` is
     None when the program ended without running its exit handlers. `files` are those written.
+    `gpu_trace` is None where no GPU work was traced; `times` says why where it was asked for.
     """
 
     command: tuple[str, ...]
@@ -59,6 +62,7 @@ class ProfileResult:
     stacks: list[Stack]
     times: PhaseTimes | None
     files: tuple[Path, ...]
+    gpu_trace: GpuTrace | None = None
 
 
 def _keyboard_reaches_us() -> bool:
@@ -104,6 +108,7 @@ class _WorkFiles:
         self.stacks = folder / "stacks.json"
         self.phases = folder / "phases.json"
         self.log = folder / "py-spy.log"
+        self.trace = folder / "trace.json"
 
 
 def _choose(
@@ -165,12 +170,18 @@ def _supervise(
 
 
 def _launch(
-    command: Sequence[str], sampler: Sampler, rate: int, files: _WorkFiles, streams: dict[str, Any]
+    command: Sequence[str],
+    sampler: Sampler,
+    rate: int,
+    gpu_trace: int,
+    files: _WorkFiles,
+    streams: dict[str, Any],
 ) -> _Ended:
     ready_in, ready_out = os.pipe()
     go_in, go_out = os.pipe()
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
+    options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
     with (
@@ -209,6 +220,13 @@ def _collect(
         except (OSError, ValueError) as error:
             reason += f", but it left no usable stacks: {error}"
     written = [out_dir / PHASES_FILE]
+    trace = None
+    if times is not None and files.trace.exists():
+        try:
+            trace = collect_trace(files.trace, out_dir / TRACE_FILE)
+            written.append(out_dir / TRACE_FILE)
+        except ValueError as error:
+            times = replace(times, gpu_trace_problem=f"no GPU trace: {error}")
     shares = phase_shares(stacks)
     document = {
         "version": 1,
@@ -219,6 +237,7 @@ def _collect(
         "machine": machine(times.environment if times else {}),
         "times": times.to_json() if times else None,
         "rows": [asdict(row) for row in times.rows(shares)] if times else [],
+        "gpu_trace": asdict(trace) if trace else None,
     }
     _write(written[0], json.dumps(document, indent=1) + "\n")
     if stacks:
@@ -227,7 +246,7 @@ def _collect(
         _write(out_dir / COLLAPSED_FILE, collapsed(stacks))
         written += [out_dir / SPEEDSCOPE_FILE, out_dir / COLLAPSED_FILE]
     return ProfileResult(
-        command, run.code, sampler, reason, rate, run.wall_s, stacks, times, tuple(written)
+        command, run.code, sampler, reason, rate, run.wall_s, stacks, times, tuple(written), trace
     )
 
 
@@ -237,6 +256,7 @@ def run_profiled(
     *,
     sampler: Sampler = "auto",
     rate: int = 100,
+    gpu_trace: int = 0,
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
     stdin: Stream = None,
@@ -246,7 +266,7 @@ def run_profiled(
     """Run ``script.py args...`` or ``-m module args...`` in a new process and profile it.
 
     Writes `phases.json`, and where stacks were sampled `profile.speedscope.json` and
-    `stacks.collapsed`, into `out_dir`, which is made when missing.
+    `stacks.collapsed`, into `out_dir`, which is made when missing. A GPU trace is `trace.json.gz`.
 
     Parameters
     ----------
@@ -254,16 +274,19 @@ def run_profiled(
     sampler : ``auto`` is py-spy, else a sampler in the process itself; ``pyspy`` is py-spy or
         nothing; ``none`` leaves the timers alone.
     rate : samples per second.
+    gpu_trace : how many steps after warm-up to trace on the GPU, kept out of the times; 0 for none.
     env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
 
     Raises
     ------
-    ValueError : a bad `sampler` or `rate`, or an empty `command`.
+    ValueError : a bad `sampler`, `rate` or `gpu_trace`, or an empty `command`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
     if not 1 <= rate <= 1000:
         raise ValueError(f"rate is {rate}; give 1 to 1000 samples per second")
+    if not 0 <= gpu_trace <= 1000:
+        raise ValueError(f"gpu_trace is {gpu_trace}; give 0 to 1000 steps")
     if not command or (command[0] == "-m" and len(command) < 2):
         raise ValueError("command is empty; give a script with its arguments, or -m and a module")
     out_dir = Path(out_dir)
@@ -271,5 +294,5 @@ def run_profiled(
     streams = {"env": env, "cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr}
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
         files = _WorkFiles(Path(folder))
-        run = _launch(command, sampler, rate, files, streams)
+        run = _launch(command, sampler, rate, gpu_trace, files, streams)
         return _collect(tuple(command), run, rate, files, out_dir)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
+from tfa_perf.profile.gpu import DeviceTimes
 from tfa_perf.profile.phases import OTHER, Lap, Recorder
 
 # The first lap holds imports and set-up, the next few compile kernels and grow caches. A run too
@@ -85,6 +86,10 @@ class StepLog:
         else:
             self._rest = sum_laps((self._rest, lap))
 
+    def skip(self) -> None:
+        """Forget the step that ends here: it is in no average and not counted."""
+        self._steps.lap()
+
     def finish(self) -> PhaseTimes:
         """The times of the run, which ends here."""
         end_ns = perf_counter_ns()
@@ -119,7 +124,7 @@ class StepLog:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One line of the phase table. Shares are 0 to 1; `ms` and `calls` are per step.
+    """One line of the phase table. Shares are 0 to 1; `ms`, `device_ms` and `calls` are per step.
 
     In a run without measured steps `ms` and `calls` are of the whole run.
     """
@@ -129,10 +134,14 @@ class PhaseRow:
     share: float
     calls: float
     stack_share: float | None
+    device_ms: float | None = None
 
 
 def phase_rows(
-    lap: Lap, steps: int, stack_shares: Mapping[str, float] | None = None
+    lap: Lap,
+    steps: int,
+    stack_shares: Mapping[str, float] | None = None,
+    device: DeviceTimes | None = None,
 ) -> list[PhaseRow]:
     """The phase table of `lap`, which holds `steps` steps: longest first and ``other`` last."""
     count = max(steps, 1)
@@ -145,6 +154,7 @@ def phase_rows(
             share=lap.phases.get(name, 0.0) / lap.wall_s if lap.wall_s else 0.0,
             calls=lap.calls.get(name, 0) / count,
             stack_share=stack_shares.get(name, 0.0) if stack_shares else None,
+            device_ms=device.ms_per_step(name) if device else None,
         )
         for name in names
     ]
@@ -157,7 +167,8 @@ class PhaseTimes:
 
     `measured` covers the `measured_steps` steps after warm-up, or the whole run when no step is
     left to measure; `whole` covers the run from the program's first line to its exit. `window` is
-    where the measured part lies, as two fractions of the run.
+    where the measured part lies, as two fractions of the run. `device` is None for a run that used
+    no CUDA device; `gpu_trace_problem` says why a GPU trace that was asked for was not made.
     """
 
     steps: int
@@ -169,6 +180,8 @@ class PhaseTimes:
     step_median_s: float | None
     step_p95_s: float | None
     window: tuple[float, float]
+    device: DeviceTimes | None = None
+    gpu_trace_problem: str = ""
     other_threads: dict[str, dict[str, float]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -179,7 +192,7 @@ class PhaseTimes:
 
     def rows(self, stack_shares: Mapping[str, float] | None = None) -> list[PhaseRow]:
         """The phase table of the measured part."""
-        return phase_rows(self.measured, self.measured_steps, stack_shares)
+        return phase_rows(self.measured, self.measured_steps, stack_shares, self.device)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -189,5 +202,7 @@ class PhaseTimes:
         fields = dict(data)
         fields["measured"] = Lap(**fields["measured"])
         fields["whole"] = Lap(**fields["whole"])
+        if fields["device"] is not None:
+            fields["device"] = DeviceTimes(**fields["device"])
         fields["window"] = tuple(fields["window"])
         return cls(**fields)

@@ -125,6 +125,17 @@ def device_wait(original: Function) -> Function:
     return synchronize
 
 
+def graph_replay(original: Function) -> Function:
+    @wraps(original)
+    def replay(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("graph_replay"):
+            return original(*args, **kwargs)
+
+    return replay
+
+
 def numba_compile(original: Function) -> Function:
     # Compiling counts on its own wherever it happens: a first call must not pass for data wait.
     @wraps(original)
