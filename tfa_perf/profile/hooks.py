@@ -5,11 +5,11 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
-from tfa_perf.profile import wrappers
+from tfa_perf.profile import compile_phases, wrappers
 from tfa_perf.profile.graph_steps import GraphSteps
 from tfa_perf.profile.phases import outermost, phase, recording_main_thread, set_tracing
 from tfa_perf.profile.post_import import on_import
@@ -137,8 +137,12 @@ class _Patches:
     def window_loader(self, module: ModuleType) -> None:
         self.replace(module, "WindowBatches.__next__", wrappers.data_wait)
 
-    def numba(self, module: ModuleType) -> None:
-        self.replace(module, "Dispatcher.compile", wrappers.numba_compile)
+    def dynamo(self, module: ModuleType) -> None:
+        path = "CompilationCallbackHandler.install_callbacks"
+        self.replace(module, path, compile_phases.torch_compile)
+
+    def listen(self, start: Callable[[ModuleType], Undo], module: ModuleType) -> None:
+        self._undo.append(start(module))
 
     def rich(self, module: ModuleType) -> None:
         self.replace(module, "Progress.update", wrappers.log)
@@ -159,7 +163,9 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
             {
                 "torch": patches.torch,
                 "torch.utils.data.dataloader": patches.dataloader,
-                "numba.core.dispatcher": patches.numba,
+                "torch._dynamo.callback": patches.dynamo,
+                "triton.knobs": partial(patches.listen, compile_phases.listen_to_triton),
+                "numba.core.event": partial(patches.listen, compile_phases.listen_to_numba),
                 "rich.progress": patches.rich,
                 "tfa_perf.data.loader": patches.window_loader,
             }

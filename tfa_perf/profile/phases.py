@@ -15,12 +15,24 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
 from typing import Protocol, TypeVar
 
-OTHER = "other"
+from tfa_perf.profile.laps import OTHER, Lap, exact_seconds
+
+__all__ = [
+    "OTHER",
+    "Lap",
+    "LapCursor",
+    "Recorder",
+    "SpanObserver",
+    "outermost",
+    "phase",
+    "recording",
+    "recording_main_thread",
+    "set_tracing",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -157,33 +169,6 @@ class _Spans:
         self.last = now
 
 
-@dataclass(frozen=True)
-class Lap:
-    """What one thread did between two cuts.
-
-    `phases` maps each phase to its exclusive seconds and always holds ``other``, the time inside no
-    phase; ``sum(phases.values()) == wall_s`` exactly. `calls` counts spans opened, per phase.
-    """
-
-    wall_s: float
-    phases: dict[str, float]
-    calls: dict[str, int]
-
-    @property
-    def other_s(self) -> float:
-        """Seconds inside no phase."""
-        return self.phases[OTHER]
-
-
-# Seconds are rounded down to multiples of 2**-30 s (0.93 ns): sums and differences of such doubles
-# are exact below 2**22 s, which is what makes a lap add up exactly.
-_TICKS = 1 << 30
-
-
-def _exact_seconds(ns: int) -> float:
-    return (ns * _TICKS // 1_000_000_000) / _TICKS
-
-
 class LapCursor:
     """Cuts laps out of a recorder's running totals, independently of other cursors on it."""
 
@@ -199,8 +184,8 @@ class LapCursor:
         spans.flush()
         totals, calls = dict(spans.totals), dict(spans.calls)
         spent = {name: ns - self._totals.get(name, 0) for name, ns in totals.items()}
-        wall = _exact_seconds(sum(spent.values()))
-        phases = {name: _exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
+        wall = exact_seconds(sum(spent.values()))
+        phases = {name: exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
         phases[OTHER] = wall - sum(phases.values())
         counts = {
             name: count - self._calls.get(name, 0)

@@ -136,16 +136,6 @@ def graph_replay(original: Function) -> Function:
     return replay
 
 
-def numba_compile(original: Function) -> Function:
-    # Compiling counts on its own wherever it happens: a first call must not pass for data wait.
-    @wraps(original)
-    def compile_kernel(*args: Any, **kwargs: Any) -> Any:
-        with phase("numba_compile"):
-            return original(*args, **kwargs)
-
-    return compile_kernel
-
-
 def h2d(leaves_host: Callable[..., bool]) -> Callable[[Function], Function]:
     def wrap(original: Function) -> Function:
         @wraps(original)
