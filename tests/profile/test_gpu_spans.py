@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tfa_perf.profile import Recorder, phase, recording
-from tfa_perf.profile.gpu import CAPTURES, EVERY_STEP, DeviceSpans, DeviceTimes
+from tfa_perf.profile.device_times import DeviceTimes
+from tfa_perf.profile.gpu import CAPTURES, EVERY_STEP, DeviceSpans
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.sampler import run_profiled
 
@@ -142,6 +143,23 @@ def test_warm_up_and_the_unfinished_step_are_left_out(device: Device, profile: S
     assert times.steps == 8
     assert times.ms_per_step("forward") == pytest.approx(1)
     assert profile(step, 1) is None
+
+
+@pytest.mark.parametrize(("compiling", "steps", "ms"), [(3, 9, 1), (9, 12, 8.5)])
+def test_steps_that_compile_are_left_out_unless_most_do(
+    compiling: int, steps: int, ms: float, device: Device, profile: Steps
+) -> None:
+    def step(number: int) -> None:
+        with phase("forward"):
+            device.work(1)
+            if 0 < number <= compiling:
+                with phase("torch_compile"):
+                    device.work(10)
+
+    times = profile(step, 13)
+    assert times is not None
+    assert times.steps == steps
+    assert sum(times.phases.values()) / times.steps * 1e3 == pytest.approx(ms)
 
 
 def test_streams_and_devices_are_told_apart(device: Device, profile: Steps) -> None:

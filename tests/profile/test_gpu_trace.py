@@ -333,7 +333,7 @@ def test_a_run_without_gpu_work_says_so_in_one_line(
     assert lines == [f"no GPU work to trace: {why}"]
     assert "device ms" not in done.stderr
     assert not (tmp_path / "out" / "trace.json.gz").exists()
-    document = json.loads((tmp_path / "out" / "phases.json").read_text())
+    document = json.loads((tmp_path / "out" / "run.json").read_text())
     assert document["gpu_trace"] is None
     assert document["times"]["steps"] == steps
 
@@ -359,7 +359,7 @@ def test_cuda_steps_are_traced_and_kept_out_of_the_times(
     assert done.stdout == plain.stdout
     assert "GPU trace of 7 more steps" in done.stderr
     assert "device ms" in done.stderr
-    document = json.loads((tmp_path / "out" / "phases.json").read_text())
+    document = json.loads((tmp_path / "out" / "run.json").read_text())
     assert document["times"]["steps"] == 33
     assert document["times"]["measured_steps"] == 28
     assert document["times"]["device"]["steps"] == 28
@@ -391,7 +391,7 @@ def test_cuda_trace_holds_under_sync_debug_mode(
     text = text.replace("torch.manual_seed(0)", "torch.cuda.set_sync_debug_mode('error')")
     result = run_profiled([str(script(text))], tmp_path / "out", sampler="none", gpu_trace=5)
     assert result.exit_code == 0
-    assert result.gpu_trace is not None
+    assert result.run.gpu_trace is not None
     assert result.times is not None
     assert result.times.steps == 25
 
@@ -407,6 +407,6 @@ def test_cuda_program_with_a_profiler_of_its_own_keeps_it(
     result = run_profiled([str(script(text))], tmp_path / "out", sampler="none", gpu_trace=5)
     assert result.exit_code == 0
     assert result.times is not None
-    assert result.gpu_trace is None
+    assert result.run.gpu_trace is None
     assert "no GPU trace" in result.times.gpu_trace_problem
     assert result.times.steps == 20

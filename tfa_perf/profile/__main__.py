@@ -16,7 +16,8 @@ from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.gpu_report import device_cells, show_device
-from tfa_perf.profile.page import Run, write_page
+from tfa_perf.profile.page import write_page
+from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
 
 PAGE_FILE = "flame.html"
@@ -108,6 +109,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     options = parser.parse_args(own)
     trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
     trainer += ["--set"] if options.sets else []
+    options.settings = None
     if options.config is not None:
         if program:
             parser.error("give either --config or a program after --, not both")
@@ -118,6 +120,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         bars = options.bars or config.data.bars
         if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
             parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
+        options.settings = config.model_dump(mode="json")
+        options.settings["data"]["bars"] = bars
         program = _trainer_command(options)
     elif trainer:
         parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
@@ -147,13 +151,7 @@ def _unused(folder: Path) -> Path:
 
 
 def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    times = result.times
-    if times is None:
-        console.print(
-            f"no phase times: the program ended with code {result.exit_code} without running its "
-            "exit handlers"
-        )
-    else:
+    if result.times is not None:
         table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
         per_step = "/step" if run.steps else ""
         on_device = any(row.device_ms is not None for row in run.rows)
@@ -172,17 +170,11 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
                 stacks,
             )
         console.print(table)
-        if times.measured_steps and times.step_median_s is not None:
-            left_out = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"
-            start_s = times.window[0] * times.wall_s
-            console.print(
-                f"{times.steps} steps, {times.measured_steps} measured; start-up and the first "
-                f"{left_out}, {start_s:.2f} s together, are left out; median step "
-                f"{1e3 * times.step_median_s:.3f} ms"
-            )
-        else:
-            console.print(f"{times.steps} steps: too few to measure, times are of the whole run")
-        show_device(console, times, result.gpu_trace)
+    console.print(run.note, soft_wrap=True, markup=False)
+    for warning in run.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if result.times is not None:
+        show_device(console, result.times, result.run.gpu_trace)
     console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
     console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
     for file in files:
@@ -201,8 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sampler=options.sampler,
             rate=options.rate,
             gpu_trace=options.gpu_trace,
+            name=_program_name(command, options.config),
+            config=options.settings,
         )
-        run = Run.of(result, _program_name(command, options.config))
+        run = Run.of(result.run)
         page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)

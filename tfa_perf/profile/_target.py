@@ -62,6 +62,9 @@ def write_json(path: str, data: dict[str, Any]) -> None:
 
 def _environment() -> dict[str, str]:
     found = {"python": platform.python_version()}
+    for name in ("numba", "numpy"):
+        if name in sys.modules:
+            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
     torch = sys.modules.get("torch")
     if torch is not None:
         found["torch"] = str(torch.__version__)

@@ -7,8 +7,8 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -254,6 +254,16 @@ def phase_shares(stacks: Iterable[Stack]) -> dict[str, float]:
             seconds[stack.frames[0]] += stack.weight
     total = sum(seconds.values())
     return {name: spent / total for name, spent in seconds.items()} if total else {}
+
+
+def leave_out(stacks: Iterable[Stack], phases: Collection[str]) -> list[Stack]:
+    """Move the main thread's stacks in `phases` out of the steps."""
+    return [
+        replace(stack, frames=(OUTSIDE_STEPS, *stack.frames))
+        if stack.thread == MAIN and stack.frames[0] in phases
+        else stack
+        for stack in stacks
+    ]
 
 
 def build_tree(stacks: Iterable[tuple[Sequence[str], float]], name: str = "all") -> Node:

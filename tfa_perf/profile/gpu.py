@@ -11,10 +11,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.phases import OTHER, Recorder, phase
+from tfa_perf.profile.steps import COMPILE_PHASES
 
 # Events cost the host a few microseconds each. After these many steps they are recorded in a tenth
 # of the steps, spread so that no period of the program's own (a log line every 10 steps) is
@@ -25,26 +27,6 @@ _SAMPLED_SHARE = 0.1
 # Spans whose events have not completed: a device that far behind is not one to give more events.
 _MAX_PENDING = 20_000
 _DRAIN_LIMIT_S = 5.0
-
-
-@dataclass(frozen=True)
-class DeviceTimes:
-    """Seconds on the device per phase, summed over `steps` of the run's measured steps.
-
-    `untimed` counts spans left out: begun and ended on different streams, or cut by a capture.
-    `problem` says why recording ended early; empty when it did not.
-    """
-
-    steps: int
-    phases: dict[str, float]
-    untimed: int = 0
-    problem: str = ""
-
-    def ms_per_step(self, name: str) -> float | None:
-        """Device time of a phase in ms per step; None when it was not timed."""
-        if not self.steps or name not in self.phases:
-            return None
-        return 1e3 * self.phases[name] / self.steps
 
 
 class _Mark:
@@ -75,6 +57,19 @@ class _Timed(NamedTuple):
 
 def _no_seconds() -> defaultdict[str, float]:
     return defaultdict(float)
+
+
+class _Sum:
+    """Seconds per phase, summed over steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seconds = _no_seconds()
+
+    def add(self, seconds: Mapping[str, float], steps: int = 1) -> None:
+        self.steps += steps
+        for name, spent in seconds.items():
+            self.seconds[name] += spent
 
 
 class _Captures:
@@ -108,8 +103,7 @@ class DeviceSpans:
         self._pool: defaultdict[int, list[Any]] = defaultdict(list)
         self._partial: defaultdict[int, defaultdict[str, float]] = defaultdict(_no_seconds)
         self._first: dict[int, dict[str, float]] = {}
-        self._rest: defaultdict[str, float] = _no_seconds()
-        self._rest_steps = 0
+        self._steady, self._compiling = _Sum(), _Sum()
         self._untimed = 0
         self._problem = ""
 
@@ -159,15 +153,20 @@ class DeviceSpans:
         while self._pending and not self._problem and time.monotonic() < deadline:
             time.sleep(0.001)
             self._resolve()
-        phases = self._rest.copy()
-        kept = [sums for step, sums in self._first.items() if step >= warmup_steps]
-        for sums in kept:
-            for name, seconds in sums.items():
-                phases[name] += seconds
-        steps = self._rest_steps + len(kept)
-        if not steps:
+        for step, sums in self._first.items():
+            if step >= warmup_steps:
+                self._keep(sums)
+        self._first.clear()
+        found = self._steady
+        # As the host's times: steps that compile count only where most of them do.
+        if self._compiling.steps > found.steps:
+            found.add(self._compiling.seconds, self._compiling.steps)
+        if not found.steps:
             return None
-        return DeviceTimes(steps, dict(phases), self._untimed, self._problem)
+        return DeviceTimes(found.steps, dict(found.seconds), self._untimed, self._problem)
+
+    def _keep(self, sums: Mapping[str, float]) -> None:
+        (self._steady if COMPILE_PHASES.isdisjoint(sums) else self._compiling).add(sums)
 
     def _wanted(self) -> bool:
         if self._problem or len(self._pending) > _MAX_PENDING:
@@ -239,10 +238,8 @@ class DeviceSpans:
         del self._partial[timed.step]
         if timed.step < self._first_steps:
             self._first[timed.step] = sums
-            return
-        self._rest_steps += 1
-        for name, spent in sums.items():
-            self._rest[name] += spent
+        else:
+            self._keep(sums)
 
     def _fail(self, error: Exception) -> None:
         # After an error the device answers nothing more, and an error of ours must not be the

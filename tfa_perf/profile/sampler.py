@@ -13,29 +13,31 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+from tfa_perf.profile.atomic import write_text
 from tfa_perf.profile.flame import (
     Stack,
     Window,
     collapsed,
-    phase_shares,
+    leave_out,
     read_samples,
     root_at_phases,
     speedscope,
 )
-from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
-from tfa_perf.profile.machine import machine
+from tfa_perf.profile.gpu_trace import collect_trace
+from tfa_perf.profile.machine import machine, versions
 from tfa_perf.profile.pyspy import PySpy, find_pyspy
-from tfa_perf.profile.steps import PhaseTimes, mark_of
+from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
+from tfa_perf.profile.steps import COMPILE_PHASES, PhaseTimes, mark_of
 
 Sampler = Literal["auto", "pyspy", "inprocess", "none"]
 SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 SPEEDSCOPE_FILE = "profile.speedscope.json"
 COLLAPSED_FILE = "stacks.collapsed"
-PHASES_FILE = "phases.json"
 TRACE_FILE = "trace.json.gz"
 
 _FLUSH_LIMIT_S = 30.0
@@ -49,8 +51,8 @@ class ProfileResult:
 
     `exit_code` is the program's own, 128 + n when signal n ended it. `sampler` is the one that ran
     (``pyspy``, ``inprocess`` or ``none``) and `reason` says in a few words why that one. `times` is
-    None when the program ended without running its exit handlers. `files` are those written.
-    `gpu_trace` is None where no GPU work was traced; `times` says why where it was asked for.
+    None when the program ended without running its exit handlers. `run` is what ``run.json`` holds,
+    and `files` are those written.
     """
 
     command: tuple[str, ...]
@@ -61,8 +63,8 @@ class ProfileResult:
     wall_s: float
     stacks: list[Stack]
     times: PhaseTimes | None
+    run: RunFile
     files: tuple[Path, ...]
-    gpu_trace: GpuTrace | None = None
 
 
 def _keyboard_reaches_us() -> bool:
@@ -197,56 +199,76 @@ def _launch(
         return _supervise(children[0], ready, go, sampler, rate, files)
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace `path` in one step: a reader or a full disk never leaves half a file."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+class _Labels(NamedTuple):
+    name: str
+    config: Mapping[str, Any] | None
+    started: datetime
 
 
 def _collect(
-    command: tuple[str, ...], run: _Ended, rate: int, files: _WorkFiles, out_dir: Path
+    command: tuple[str, ...],
+    ended: _Ended,
+    rate: int,
+    files: _WorkFiles,
+    out_dir: Path,
+    labels: _Labels,
 ) -> ProfileResult:
     times = None
     if files.phases.exists():
         times = PhaseTimes.from_json(json.loads(files.phases.read_text(encoding="utf-8")))
     stacks: list[Stack] = []
-    sampler, reason = run.sampler, run.reason
+    sampler, reason = ended.sampler, ended.reason
     if sampler != "none":
         try:
-            samples = read_samples(files.stacks, run.pid)
+            samples = read_samples(files.stacks, ended.pid)
             window = Window(*times.window, mark_of(times.warmup_steps)) if times else None
             stacks = root_at_phases(samples, window)
         except (OSError, ValueError) as error:
             reason += f", but it left no usable stacks: {error}"
-    written = [out_dir / PHASES_FILE]
-    trace = None
+    gpu_trace, traced = None, list[Path]()
     if times is not None and files.trace.exists():
         try:
-            trace = collect_trace(files.trace, out_dir / TRACE_FILE)
-            written.append(out_dir / TRACE_FILE)
+            gpu_trace = collect_trace(files.trace, out_dir / TRACE_FILE)
+            traced.append(out_dir / TRACE_FILE)
         except ValueError as error:
             times = replace(times, gpu_trace_problem=f"no GPU trace: {error}")
-    shares = phase_shares(stacks)
-    document = {
-        "version": 1,
-        "command": list(command),
-        "exit_code": run.code,
-        "wall_s": run.wall_s,
-        "sampler": {"name": sampler, "reason": reason, "rate": rate},
-        "machine": machine(times.environment if times else {}),
-        "times": times.to_json() if times else None,
-        "rows": [asdict(row) for row in times.rows(shares)] if times else [],
-        "gpu_trace": asdict(trace) if trace else None,
-    }
-    _write(written[0], json.dumps(document, indent=1) + "\n")
+    if times is not None and times.compile_steps:
+        stacks = leave_out(stacks, COMPILE_PHASES)
+    environment = times.environment if times else {}
+    run = RunFile(
+        name=labels.name,
+        command=list(command),
+        config=dict(labels.config) if labels.config is not None else None,
+        exit_code=ended.code,
+        started=labels.started,
+        finished=datetime.now(timezone.utc),
+        wall_s=ended.wall_s,
+        versions=versions(environment),
+        machine=machine(environment),
+        sampler=SamplerUsed(name=sampler, reason=reason, rate=rate),
+        times=times,
+        gpu_trace=gpu_trace,
+        samples=StackTable.of(stacks),
+    )
+    written = [write_run(out_dir, run), *traced]
     if stacks:
         title = " ".join(command)
-        _write(out_dir / SPEEDSCOPE_FILE, json.dumps(speedscope(stacks, title)))
-        _write(out_dir / COLLAPSED_FILE, collapsed(stacks))
-        written += [out_dir / SPEEDSCOPE_FILE, out_dir / COLLAPSED_FILE]
+        document = json.dumps(speedscope(stacks, title))
+        written += [
+            write_text(out_dir / SPEEDSCOPE_FILE, document),
+            write_text(out_dir / COLLAPSED_FILE, collapsed(stacks)),
+        ]
     return ProfileResult(
-        command, run.code, sampler, reason, rate, run.wall_s, stacks, times, tuple(written), trace
+        command,
+        ended.code,
+        sampler,
+        reason,
+        rate,
+        ended.wall_s,
+        stacks,
+        times,
+        run,
+        tuple(written),
     )
 
 
@@ -257,6 +279,8 @@ def run_profiled(
     sampler: Sampler = "auto",
     rate: int = 100,
     gpu_trace: int = 0,
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
     stdin: Stream = None,
@@ -265,7 +289,7 @@ def run_profiled(
 ) -> ProfileResult:
     """Run ``script.py args...`` or ``-m module args...`` in a new process and profile it.
 
-    Writes `phases.json`, and where stacks were sampled `profile.speedscope.json` and
+    Writes `run.json`, and where stacks were sampled `profile.speedscope.json` and
     `stacks.collapsed`, into `out_dir`, which is made when missing. A GPU trace is `trace.json.gz`.
 
     Parameters
@@ -275,6 +299,8 @@ def run_profiled(
         nothing; ``none`` leaves the timers alone.
     rate : samples per second.
     gpu_trace : how many steps after warm-up to trace on the GPU, kept out of the times; 0 for none.
+    name, config : what `run.json` calls the run (default: `out_dir`'s name), and the settings it
+        ran under, where known.
     env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
 
     Raises
@@ -294,5 +320,6 @@ def run_profiled(
     streams = {"env": env, "cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr}
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
         files = _WorkFiles(Path(folder))
-        run = _launch(command, sampler, rate, gpu_trace, files, streams)
-        return _collect(tuple(command), run, rate, files, out_dir)
+        labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
+        ended = _launch(command, sampler, rate, gpu_trace, files, streams)
+        return _collect(tuple(command), ended, rate, files, out_dir, labels)
