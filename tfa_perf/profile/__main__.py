@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
+from tfa_perf.profile.gpu_report import device_cells, show_device
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
@@ -51,6 +52,15 @@ def _parser() -> _Parser:
     )
     parser.add_argument(
         "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
+    )
+    parser.add_argument(
+        "--gpu-trace",
+        type=int,
+        nargs="?",
+        const=10,
+        default=0,
+        metavar="N",
+        help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
     trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
@@ -124,6 +134,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"cannot find the script {program[0]!r}; check the path")
     if not 1 <= options.rate <= 1000:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
+    if not 0 <= options.gpu_trace <= 1000:
+        parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
     if options.out is None:
         name = _program_name(program, options.config)
         options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
@@ -142,7 +154,10 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
     if result.times is not None:
         table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
         per_step = "/step" if run.steps else ""
-        for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
+        on_device = any(row.device_ms is not None for row in run.rows)
+        device = (f"device ms{per_step}",) if on_device else ()
+        headings = ("phase", run.unit, "share %", *device, f"calls{per_step}", "stacks %")
+        for heading in headings:
             table.add_column(heading, justify="left" if heading == "phase" else "right")
         for row in run.rows:
             stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
@@ -150,6 +165,7 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
                 escape(row.phase),
                 f"{row.ms:.3f}",
                 f"{100 * row.share:.1f}",
+                *device_cells(row.device_ms, on_device),
                 f"{row.calls:.2f}",
                 stacks,
             )
@@ -157,6 +173,8 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
     console.print(run.note, soft_wrap=True, markup=False)
     for warning in run.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if result.times is not None:
+        show_device(console, result.times, result.run.gpu_trace)
     console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
     console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
     for file in files:
@@ -174,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.out,
             sampler=options.sampler,
             rate=options.rate,
+            gpu_trace=options.gpu_trace,
             name=_program_name(command, options.config),
             config=options.settings,
         )

@@ -17,9 +17,11 @@ import runpy
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
 from tfa_perf.profile.phases import Recorder, recording
@@ -86,14 +88,19 @@ class _Run:
         self._open.enter_context(recording(recorder))
         mark_s = 0.0 if order == "none" else max(0.03, 4 / options["rate"])
         self._log = StepLog(recorder, mark_s)
-        self._open.enter_context(hooked(self._log.cut))
+        self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
+        self._open.enter_context(hooked(self._gpu.cut))
         self.interrupted = False
 
     def finish(self) -> None:
         # A forked child that leaves through sys.exit runs its parent's exit handlers too.
         if os.getpid() != self._pid:
             return
-        times = self._log.finish().to_json()
+        found = self._log.finish()
+        device, problem = self._gpu.finish(found.warmup_steps)
+        if not found.measured_steps:
+            device = None
+        times = replace(found, device=device, gpu_trace_problem=problem).to_json()
         self._open.close()
         try:
             times["environment"] = _environment()

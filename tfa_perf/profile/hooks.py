@@ -9,7 +9,8 @@ from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
-from tfa_perf.profile import wrappers
+from tfa_perf.profile import compile_phases, wrappers
+from tfa_perf.profile.graph_steps import GraphSteps
 from tfa_perf.profile.phases import recording_main_thread, set_tracing
 from tfa_perf.profile.post_import import on_import
 
@@ -17,11 +18,16 @@ Function = Callable[..., Any]
 Undo = Callable[[], None]
 _MARK = "__tfa_perf_hook__"
 
-_LIGHTNING_MODULE = {"LightningModule.log": wrappers.log, "LightningModule.log_dict": wrappers.log}
-_LIGHTNING_TRAINER = {"Trainer.save_checkpoint": wrappers.checkpoint}
+_Wraps = dict[str, Callable[[Function], Function]]
+
+_LIGHTNING_MODULE: _Wraps = {
+    "LightningModule.log": wrappers.log,
+    "LightningModule.log_dict": wrappers.log,
+}
+_LIGHTNING_TRAINER: _Wraps = {"Trainer.save_checkpoint": wrappers.checkpoint}
 
 # What else is wrapped once the program imports the module; torch itself is in `_Patches.torch`.
-_LIBRARIES: dict[str, dict[str, Callable[[Function], Function]]] = {
+_LIBRARIES: dict[str, _Wraps] = {
     "torch.utils.data.dataloader": {
         "DataLoader.__iter__": wrappers.data_wait,
         "_BaseDataLoaderIter.__next__": wrappers.data_wait,
@@ -56,7 +62,9 @@ _LIBRARIES: dict[str, dict[str, Callable[[Function], Function]]] = {
     },
     "rich.progress": {"Progress.update": wrappers.log, "Progress.advance": wrappers.log},
     "logging": {"Logger.handle": wrappers.log},
-    "numba.core.dispatcher": {"Dispatcher.compile": wrappers.numba_compile},
+    "torch._dynamo.callback": {
+        "CompilationCallbackHandler.install_callbacks": compile_phases.torch_compile
+    },
     "tfa_perf.data.loader": {"WindowBatches.__next__": wrappers.data_wait},
 }
 
@@ -68,6 +76,7 @@ class _Patches:
         self._undo: list[Undo] = []
         self._on_step = on_step
         self._in_step = False
+        self._graphs = GraphSteps(on_step)
 
     def replace(self, root: Any, path: str, wrap: Callable[[Function], Function]) -> None:
         """Wrap ``root.path``; nothing happens where this version of the library lacks it."""
@@ -120,6 +129,9 @@ class _Patches:
             "amp.GradScaler.unscale_": wrappers.scaler,
             "amp.GradScaler.step": wrappers.scaler,
             "amp.GradScaler.update": wrappers.scaler,
+            "cuda.CUDAGraph.capture_begin": self._graphs.capture_begin,
+            "cuda.CUDAGraph.capture_end": self._graphs.capture_end,
+            "cuda.CUDAGraph.replay": self._graphs.replay,
         }.items():
             self.replace(torch, path, wrap)
         self._optimizers(torch.optim.Optimizer)
@@ -160,16 +172,19 @@ class _Patches:
                 result = call(*args, **kwargs)
             finally:
                 self._in_step = False
-            if self._on_step is not None:
+            if self._on_step is not None and not self._graphs.captured():
                 self._on_step()
             return result
 
         setattr(step, _MARK, True)
         return step
 
-    def library(self, wraps: dict[str, Callable[[Function], Function]], module: ModuleType) -> None:
+    def library(self, wraps: _Wraps, module: ModuleType) -> None:
         for path, wrap in wraps.items():
             self.replace(module, path, wrap)
+
+    def listen(self, start: Callable[[ModuleType], Undo], module: ModuleType) -> None:
+        self._undo.append(start(module))
 
 
 @contextmanager
@@ -182,8 +197,14 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
     patches = _Patches(on_step)
     try:
         patches.replace(builtins, "print", wrappers.log)
-        actions = {name: partial(patches.library, paths) for name, paths in _LIBRARIES.items()}
-        with on_import({"torch": patches.torch, **actions}):
+        actions: dict[str, Callable[[ModuleType], None]] = {
+            "torch": patches.torch,
+            "triton.knobs": partial(patches.listen, compile_phases.listen_to_triton),
+            "numba.core.event": partial(patches.listen, compile_phases.listen_to_numba),
+        }
+        for name, paths in _LIBRARIES.items():
+            actions[name] = partial(patches.library, paths)
+        with on_import(actions):
             yield
     finally:
         patches.restore()

@@ -26,8 +26,10 @@ _HUES = {
     "logging": 300,
     "checkpoint": 192,
     "device_wait": 0,
+    "graph_replay": 248,
     "numba_compile": 15,
     "torch_compile": 8,
+    "triton_compile": 350,
 }
 # What the hooks time in any program; a program's own phases come on top.
 HOOKED_PHASES = frozenset({*_HUES, OTHER})

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -28,6 +28,7 @@ from tfa_perf.profile.flame import (
     root_at_phases,
     speedscope,
 )
+from tfa_perf.profile.gpu_trace import collect_trace
 from tfa_perf.profile.machine import machine, versions
 from tfa_perf.profile.pyspy import PySpy, find_pyspy
 from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
@@ -37,6 +38,7 @@ Sampler = Literal["auto", "pyspy", "inprocess", "none"]
 SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 SPEEDSCOPE_FILE = "profile.speedscope.json"
 COLLAPSED_FILE = "stacks.collapsed"
+TRACE_FILE = "trace.json.gz"
 
 _FLUSH_LIMIT_S = 30.0
 
@@ -108,6 +110,7 @@ class _WorkFiles:
         self.stacks = folder / "stacks.json"
         self.phases = folder / "phases.json"
         self.log = folder / "py-spy.log"
+        self.trace = folder / "trace.json"
 
 
 def _choose(
@@ -169,12 +172,18 @@ def _supervise(
 
 
 def _launch(
-    command: Sequence[str], sampler: Sampler, rate: int, files: _WorkFiles, streams: dict[str, Any]
+    command: Sequence[str],
+    sampler: Sampler,
+    rate: int,
+    gpu_trace: int,
+    files: _WorkFiles,
+    streams: dict[str, Any],
 ) -> _Ended:
     ready_in, ready_out = os.pipe()
     go_in, go_out = os.pipe()
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
+    options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
     with (
@@ -216,6 +225,13 @@ def _collect(
             stacks = root_at_phases(samples, window)
         except (OSError, ValueError) as error:
             reason += f", but it left no usable stacks: {error}"
+    gpu_trace, traced = None, list[Path]()
+    if times is not None and files.trace.exists():
+        try:
+            gpu_trace = collect_trace(files.trace, out_dir / TRACE_FILE)
+            traced.append(out_dir / TRACE_FILE)
+        except ValueError as error:
+            times = replace(times, gpu_trace_problem=f"no GPU trace: {error}")
     if times is not None and times.compile_steps:
         stacks = leave_out(stacks, COMPILE_PHASES)
     environment = times.environment if times else {}
@@ -231,9 +247,10 @@ def _collect(
         machine=machine(environment),
         sampler=SamplerUsed(name=sampler, reason=reason, rate=rate),
         times=times,
+        gpu_trace=gpu_trace,
         samples=StackTable.of(stacks),
     )
-    written = [write_run(out_dir, run)]
+    written = [write_run(out_dir, run), *traced]
     if stacks:
         title = " ".join(command)
         document = json.dumps(speedscope(stacks, title))
@@ -261,6 +278,7 @@ def run_profiled(
     *,
     sampler: Sampler = "auto",
     rate: int = 100,
+    gpu_trace: int = 0,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
@@ -272,7 +290,7 @@ def run_profiled(
     """Run ``script.py args...`` or ``-m module args...`` in a new process and profile it.
 
     Writes `run.json`, and where stacks were sampled `profile.speedscope.json` and
-    `stacks.collapsed`, into `out_dir`, which is made when missing.
+    `stacks.collapsed`, into `out_dir`, which is made when missing. A GPU trace is `trace.json.gz`.
 
     Parameters
     ----------
@@ -280,18 +298,21 @@ def run_profiled(
     sampler : ``auto`` is py-spy, else a sampler in the process itself; ``pyspy`` is py-spy or
         nothing; ``none`` leaves the timers alone.
     rate : samples per second.
+    gpu_trace : how many steps after warm-up to trace on the GPU, kept out of the times; 0 for none.
     name, config : what `run.json` calls the run (default: `out_dir`'s name), and the settings it
         ran under, where known.
     env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
 
     Raises
     ------
-    ValueError : a bad `sampler` or `rate`, or an empty `command`.
+    ValueError : a bad `sampler`, `rate` or `gpu_trace`, or an empty `command`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
     if not 1 <= rate <= 1000:
         raise ValueError(f"rate is {rate}; give 1 to 1000 samples per second")
+    if not 0 <= gpu_trace <= 1000:
+        raise ValueError(f"gpu_trace is {gpu_trace}; give 0 to 1000 steps")
     if not command or (command[0] == "-m" and len(command) < 2):
         raise ValueError("command is empty; give a script with its arguments, or -m and a module")
     out_dir = Path(out_dir)
@@ -300,5 +321,5 @@ def run_profiled(
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
         files = _WorkFiles(Path(folder))
         labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
-        ended = _launch(command, sampler, rate, files, streams)
+        ended = _launch(command, sampler, rate, gpu_trace, files, streams)
         return _collect(tuple(command), ended, rate, files, out_dir, labels)
