@@ -15,16 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
+from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.gpu_report import device_cells, show_device
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
-from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
+from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, profile_running, run_profiled
 
 PAGE_FILE = "flame.html"
 
 _USAGE = """python -m tfa_perf.profile [options] -- script.py args...
        python -m tfa_perf.profile [options] -- -m package.module args...
-       python -m tfa_perf.profile [options] --config FILE [trainer options]"""
+       python -m tfa_perf.profile [options] --config FILE [trainer options]
+       python -m tfa_perf.profile [options] --pid PID [--seconds N]"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +63,11 @@ def _parser() -> _Parser:
         default=0,
         metavar="N",
         help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
+    )
+    running = parser.add_argument_group("profile a running process (stacks only)")
+    running.add_argument("--pid", type=int, metavar="PID", help="the process to sample")
+    running.add_argument(
+        "--seconds", type=float, metavar="N", help="for how long (default: until Ctrl-C)"
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
     trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
@@ -110,7 +117,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
     trainer += ["--set"] if options.sets else []
     options.settings = None
-    if options.config is not None:
+    if options.seconds is not None and options.pid is None:
+        parser.error("--seconds belongs to --pid; a program runs to its own end")
+    if options.pid is not None:
+        _check_running(parser, options, program or trainer)
+    elif options.config is not None:
         if program:
             parser.error("give either --config or a program after --, not both")
         try:
@@ -137,11 +148,23 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if not 0 <= options.gpu_trace <= 1000:
         parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
     if options.out is None:
-        name = _program_name(program, options.config)
+        running = options.pid is not None
+        name = f"pid-{options.pid}" if running else _program_name(program, options.config)
         options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out {options.out} is a file; give a folder")
     return options, program
+
+
+def _check_running(parser: _Parser, options: argparse.Namespace, other: Sequence[str]) -> None:
+    if other or options.config is not None:
+        parser.error("give either --pid or something to run, not both")
+    if options.sampler in ("inprocess", "none"):
+        parser.error(f"--sampler {options.sampler}: a running process is sampled by py-spy alone")
+    if options.pid < 1:
+        parser.error(f"--pid is {options.pid}; give a process id, 1 or more")
+    if options.seconds is not None and not 0 < options.seconds < float("inf"):
+        parser.error(f"--seconds is {options.seconds}; give a number above 0")
 
 
 def _unused(folder: Path) -> Path:
@@ -187,22 +210,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
-        result = run_profiled(
-            command,
-            options.out,
-            sampler=options.sampler,
-            rate=options.rate,
-            gpu_trace=options.gpu_trace,
-            name=_program_name(command, options.config),
-            config=options.settings,
-        )
-        run = Run.of(result.run)
-        page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
+        result = _profile(options, command)
+    except AttachError as error:
+        console.print(f"tfa_perf.profile: {error}", markup=False, soft_wrap=True)
+        return 2
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
         return 1
-    _show(console, result, run, (page, *result.files))
+    run = Run.of(result.run)
+    files, problems = list(result.files), list(result.problems)
+    try:
+        title = f"Where a step of {run.label} goes"
+        files.insert(0, write_page(options.out / PAGE_FILE, [run], title=title))
+    except OSError as error:
+        problems.append(f"cannot write {options.out / PAGE_FILE}: {error.strerror}")
+    _show(console, result, run, files)
+    for problem in problems:
+        console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
     return result.exit_code
+
+
+def _profile(options: argparse.Namespace, command: Sequence[str]) -> ProfileResult:
+    if options.pid is not None:
+        return profile_running(options.pid, options.out, rate=options.rate, seconds=options.seconds)
+    return run_profiled(
+        command,
+        options.out,
+        sampler=options.sampler,
+        rate=options.rate,
+        gpu_trace=options.gpu_trace,
+        name=_program_name(command, options.config),
+        config=options.settings,
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OTHER = "other"
+DATALOADER_WORKERS = "DataLoader workers"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.attach import sample_running
+from tfa_perf.profile.children import read_children
 from tfa_perf.profile.flame import (
     Stack,
     Window,
@@ -28,7 +30,7 @@ from tfa_perf.profile.flame import (
     root_at_phases,
     speedscope,
 )
-from tfa_perf.profile.gpu_trace import collect_trace
+from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
 from tfa_perf.profile.machine import machine, versions
 from tfa_perf.profile.pyspy import PySpy, find_pyspy
 from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
@@ -52,7 +54,7 @@ class ProfileResult:
     `exit_code` is the program's own, 128 + n when signal n ended it. `sampler` is the one that ran
     (``pyspy``, ``inprocess`` or ``none``) and `reason` says in a few words why that one. `times` is
     None when the program ended without running its exit handlers. `run` is what ``run.json`` holds,
-    and `files` are those written.
+    `files` are those written and `problems` says which could not be.
     """
 
     command: tuple[str, ...]
@@ -65,6 +67,7 @@ class ProfileResult:
     times: PhaseTimes | None
     run: RunFile
     files: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
 
 
 def _keyboard_reaches_us() -> bool:
@@ -111,6 +114,8 @@ class _WorkFiles:
         self.phases = folder / "phases.json"
         self.log = folder / "py-spy.log"
         self.trace = folder / "trace.json"
+        self.children = folder / "children"
+        self.children.mkdir()
 
 
 def _choose(
@@ -184,6 +189,7 @@ def _launch(
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
     options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
+    options["children"] = str(files.children)
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
     with (
@@ -216,15 +222,15 @@ def _collect(
     times = None
     if files.phases.exists():
         times = PhaseTimes.from_json(json.loads(files.phases.read_text(encoding="utf-8")))
+        times.other_threads.update(read_children(files.children, ended.pid))
     stacks: list[Stack] = []
-    sampler, reason = ended.sampler, ended.reason
-    if sampler != "none":
+    if ended.sampler != "none":
         try:
             samples = read_samples(files.stacks, ended.pid)
             window = Window(*times.window, mark_of(times.warmup_steps)) if times else None
             stacks = root_at_phases(samples, window)
         except (OSError, ValueError) as error:
-            reason += f", but it left no usable stacks: {error}"
+            ended = ended._replace(reason=f"{ended.reason}, but it left no usable stacks: {error}")
     gpu_trace, traced = None, list[Path]()
     if times is not None and files.trace.exists():
         try:
@@ -234,6 +240,30 @@ def _collect(
             times = replace(times, gpu_trace_problem=f"no GPU trace: {error}")
     if times is not None and times.compile_steps:
         stacks = leave_out(stacks, COMPILE_PHASES)
+    return _save(command, ended, rate, out_dir, labels, stacks, times, gpu_trace, traced)
+
+
+def _try(write: Callable[[], Path], out_dir: Path, problems: list[str]) -> list[Path]:
+    """What was written; a file that does not fit leaves the others and the program's exit code."""
+    try:
+        return [write()]
+    except OSError as error:
+        problems.append(f"cannot write {error.filename or out_dir}: {error.strerror}")
+        return []
+
+
+def _save(
+    command: tuple[str, ...],
+    ended: _Ended,
+    rate: int,
+    out_dir: Path,
+    labels: _Labels,
+    stacks: list[Stack],
+    times: PhaseTimes | None,
+    gpu_trace: GpuTrace | None,
+    traced: Sequence[Path],
+) -> ProfileResult:
+    sampler, reason = ended.sampler, ended.reason
     environment = times.environment if times else {}
     run = RunFile(
         name=labels.name,
@@ -250,14 +280,15 @@ def _collect(
         gpu_trace=gpu_trace,
         samples=StackTable.of(stacks),
     )
-    written = [write_run(out_dir, run), *traced]
+    writers: list[Callable[[], Path]] = [lambda: write_run(out_dir, run)]
     if stacks:
-        title = " ".join(command)
-        document = json.dumps(speedscope(stacks, title))
-        written += [
-            write_text(out_dir / SPEEDSCOPE_FILE, document),
-            write_text(out_dir / COLLAPSED_FILE, collapsed(stacks)),
+        document = json.dumps(speedscope(stacks, " ".join(command)))
+        writers += [
+            lambda: write_text(out_dir / SPEEDSCOPE_FILE, document),
+            lambda: write_text(out_dir / COLLAPSED_FILE, collapsed(stacks)),
         ]
+    problems: list[str] = []
+    written = [*traced, *(path for write in writers for path in _try(write, out_dir, problems))]
     return ProfileResult(
         command,
         ended.code,
@@ -269,7 +300,30 @@ def _collect(
         times,
         run,
         tuple(written),
+        tuple(problems),
     )
+
+
+def profile_running(
+    pid: int,
+    out_dir: str | Path,
+    *,
+    rate: int = 100,
+    seconds: float | None = None,
+    name: str | None = None,
+) -> ProfileResult:
+    """Sample the stacks of a running process (`sample_running`) and write them into `out_dir`.
+
+    Raises
+    ------
+    AttachError : no such process, not Python, not allowed to look, or py-spy is missing.
+    """
+    out_dir = Path(out_dir)
+    labels = _Labels(name or f"process {pid}", None, datetime.now(timezone.utc))
+    command, stacks, reason, wall_s = sample_running(pid, rate=rate, seconds=seconds)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    ended = _Ended(pid, 0, "pyspy", reason, wall_s)
+    return _save(tuple(command), ended, rate, out_dir, labels, stacks, None, None, [])
 
 
 def run_profiled(
