@@ -23,11 +23,21 @@ def find_pyspy() -> str | None:
     return shutil.which("py-spy", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
 
 
+def _runs_python(pid: int) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
 class PySpy:
     """py-spy attached to a running process."""
 
     def __init__(self, program: str, pid: int, rate: int, out: Path, log: Path) -> None:
         self._log = log
+        self._watched = pid
         options = ["--nonblocking", "--idle", "--threads", "--full-filenames", "--subprocesses"]
         options += ["--rate", str(rate), "--format", "speedscope"]
         with log.open("wb") as stream:
@@ -59,13 +69,19 @@ class PySpy:
             if "Sampling process" in text:
                 return None
             if ended:
-                # The first line of py-spy's error says what went wrong, the rest how to get help.
-                lines = [line.strip() for line in text.splitlines() if line.strip()]
-                return f"py-spy could not attach: {lines[0] if lines else 'no message'}"
+                return f"py-spy could not attach: {self._why(text)}"
             if child is not None and child.poll() is not None:
                 return "the program ended before py-spy had attached"
             time.sleep(0.01)
         return f"py-spy did not attach within {_ATTACH_LIMIT_S:.0f} s"
+
+    def _why(self, log: str) -> str:
+        # The first line of py-spy's error says what went wrong, the rest how to get help.
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        if "No python processes found" in log and _runs_python(self._watched):
+            # Looking for child processes too, it passes over what it may not read.
+            return "Permission denied to read the process (ptrace)"
+        return lines[0] if lines else "no message"
 
     def lost(self) -> str:
         """How many samples it could not read, in words; empty when it does not say or none."""
