@@ -17,12 +17,17 @@ import runpy
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tfa_perf.profile.children import ChildPhases
+from tfa_perf.profile.descendants import announce
+from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
 from tfa_perf.profile.phases import Recorder, recording
+from tfa_perf.profile.post_import import on_import
 from tfa_perf.profile.steps import StepLog
 
 _PR_SET_PTRACER = 0x59616D61
@@ -86,14 +91,27 @@ class _Run:
         self._open.enter_context(recording(recorder))
         mark_s = 0.0 if order == "none" else max(0.03, 4 / options["rate"])
         self._log = StepLog(recorder, mark_s)
-        self._open.enter_context(hooked(self._log.cut))
+        self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
+        self._open.enter_context(hooked(self._cut))
+        self._children = ChildPhases(options["children"], self._pid)
+        self._open.enter_context(on_import({"multiprocessing.util": self._children.follow}))
+        announce({"children": options["children"], "root": self._pid})
         self.interrupted = False
+
+    def _cut(self) -> None:
+        # The steps of a forked child are not the program's.
+        if os.getpid() == self._pid:
+            self._gpu.cut()
 
     def finish(self) -> None:
         # A forked child that leaves through sys.exit runs its parent's exit handlers too.
         if os.getpid() != self._pid:
             return
-        times = self._log.finish().to_json()
+        found = self._log.finish()
+        device, problem = self._gpu.finish(found.warmup_steps)
+        if not found.measured_steps:
+            device = None
+        times = replace(found, device=device, gpu_trace_problem=problem).to_json()
         self._open.close()
         try:
             times["environment"] = _environment()

@@ -14,7 +14,7 @@ DISAGREEMENT = 0.05
 def step_note(times: PhaseTimes | None) -> str:
     """How many steps are measured, and the time lost to start-up, warm-up and compiling."""
     if times is None:
-        return "no phase times: the program ended without running its exit handlers"
+        return "no phase times: the program ran without hooks or ended without its exit handlers"
     if not times.measured_steps or times.step_median_s is None or times.step_p95_s is None:
         return f"{times.steps} steps: too few to measure, times are of the whole run"
     first = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"

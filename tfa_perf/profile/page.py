@@ -11,6 +11,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.gpu_report import device_cells
 from tfa_perf.profile.icicle import Chart, main_chart, thread_charts
 from tfa_perf.profile.page_assets import STYLE
 from tfa_perf.profile.page_script import SCRIPT
@@ -54,23 +55,27 @@ def chart_page(
 
 def _table(run: Run) -> str:
     lines = []
+    on_device = any(row.device_ms is not None for row in run.rows)
     for row in run.rows:
+        device = "".join(f"<td>{cell}</td>" for cell in device_cells(row.device_ms, on_device))
         stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
         lines.append(
             f'<tr><th scope="row"><i style="background:{phase_colour(row.phase)}"></i>'
             f"{html.escape(row.phase)}</th><td>{row.ms:.3f}</td>"
             f'<td class="bar"><b style="width:{100 * row.share:.1f}%;'
             f'background:{phase_colour(row.phase)}"></b><span>{100 * row.share:.1f}</span></td>'
-            f"<td>{row.calls:.2f}</td><td>{stacks}</td></tr>"
+            f"{device}<td>{row.calls:.2f}</td><td>{stacks}</td></tr>"
         )
     per = "/step" if run.steps else ""
     advice = f'<p class="verdict">{html.escape(run.verdict)}</p>' if run.verdict else ""
+    device = f"<th>device ms{per}</th>" if on_device else ""
     warnings = "".join(f'<p class="warning">{html.escape(line)}</p>' for line in run.warnings)
     return (
         f"<section><h2>{html.escape(run.label)}: {run.ms_per_step:.2f} {run.unit}</h2>"
         f"<p>{html.escape(run.detail)}</p><table><thead><tr><th>phase</th><th>{run.unit}</th>"
-        f"<th>share %</th><th>calls{per}</th><th>stacks %</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>{advice}<p>{html.escape(run.note)}</p>{warnings}</section>"
+        f"<th>share %</th>{device}<th>calls{per}</th><th>stacks %</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>{advice}"
+        f"<p>{html.escape(run.note)}</p>{warnings}</section>"
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, mod
 
 from tfa_perf.profile.atomic import write_text
 from tfa_perf.profile.flame import Stack, phase_shares
+from tfa_perf.profile.gpu_trace import GpuTrace
 from tfa_perf.profile.steps import PhaseRow, PhaseTimes
 
 __all__ = ["FORMAT", "RUN_FILE", "RunFile", "RunFileError", "StackTable", "read_run", "write_run"]
@@ -92,6 +93,7 @@ class RunFile(_Part):
     machine: dict[str, str]
     sampler: SamplerUsed
     times: PhaseTimes | None
+    gpu_trace: GpuTrace | None = None
     samples: StackTable
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
+from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.lap_blocks import LapSeries, StepBlocks
 from tfa_perf.profile.phases import OTHER, Lap, Recorder
 
@@ -115,6 +116,10 @@ class StepLog:
             if self._steps > warm:
                 measured.append(lap)
 
+    def skip(self) -> None:
+        """Forget the step that ends here: it is in no average and not counted."""
+        self._cursor.lap()
+
     def finish(self) -> PhaseTimes:
         """The times of the run, which ends here."""
         end_ns = perf_counter_ns()
@@ -151,7 +156,7 @@ class StepLog:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One line of the phase table. Shares are 0 to 1; `ms` and `calls` are per step.
+    """One line of the phase table. Shares are 0 to 1; `ms`, `device_ms` and `calls` are per step.
 
     In a run without measured steps `ms` and `calls` are of the whole run.
     """
@@ -161,10 +166,14 @@ class PhaseRow:
     share: float
     calls: float
     stack_share: float | None
+    device_ms: float | None = None
 
 
 def phase_rows(
-    lap: Lap, steps: int, stack_shares: Mapping[str, float] | None = None
+    lap: Lap,
+    steps: int,
+    stack_shares: Mapping[str, float] | None = None,
+    device: DeviceTimes | None = None,
 ) -> list[PhaseRow]:
     """The phase table of `lap`, which holds `steps` steps: longest first and ``other`` last."""
     count = max(steps, 1)
@@ -177,6 +186,7 @@ def phase_rows(
             share=lap.phases.get(name, 0.0) / lap.wall_s if lap.wall_s else 0.0,
             calls=lap.calls.get(name, 0) / count,
             stack_share=stack_shares.get(name, 0.0) if stack_shares else None,
+            device_ms=device.ms_per_step(name) if device else None,
         )
         for name in names
     ]
@@ -192,7 +202,8 @@ class PhaseTimes:
     covers start-up and the `warmup_steps` first steps, `compile` the `compile_steps` later ones
     that compiled and are left out as well; `measured` holds such steps only where most compile.
     `window` is where the steps after warm-up lie, as two fractions of the run. `blocks` are the
-    measured steps in the order they ran, None without any.
+    measured steps in the order they ran, None without any. `device` is None for a run that used no
+    CUDA device; `gpu_trace_problem` says why a GPU trace that was asked for was not made.
     """
 
     steps: int
@@ -208,6 +219,8 @@ class PhaseTimes:
     step_p95_s: float | None
     window: tuple[float, float]
     blocks: StepBlocks | None = None
+    device: DeviceTimes | None = None
+    gpu_trace_problem: str = ""
     other_threads: dict[str, dict[str, float]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -218,7 +231,7 @@ class PhaseTimes:
 
     def rows(self, stack_shares: Mapping[str, float] | None = None) -> list[PhaseRow]:
         """The phase table of the measured part."""
-        return phase_rows(self.measured, self.measured_steps, stack_shares)
+        return phase_rows(self.measured, self.measured_steps, stack_shares, self.device)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -230,5 +243,7 @@ class PhaseTimes:
             fields[name] = Lap(**fields[name])
         if fields["blocks"] is not None:
             fields["blocks"] = StepBlocks(**fields["blocks"])
+        if fields["device"] is not None:
+            fields["device"] = DeviceTimes(**fields["device"])
         fields["window"] = tuple(fields["window"])
         return cls(**fields)
