@@ -17,6 +17,7 @@ from rich.table import Table
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.gpu_report import device_cells, show_device
+from tfa_perf.profile.overhead import overhead_note
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, profile_running, run_profiled
@@ -194,6 +195,9 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
             )
         console.print(table)
     console.print(run.note, soft_wrap=True, markup=False)
+    if result.times is not None and result.times.steps:
+        gpu = "gpu" in result.times.environment
+        console.print(overhead_note(result.times.overhead, gpu), soft_wrap=True, markup=False)
     for warning in run.warnings:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
     if result.times is not None:
