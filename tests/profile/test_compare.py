@@ -348,25 +348,17 @@ def test_difference_page_in_the_browser(
     done = tfa_perf(*runs, "--out", tmp_path / "d.html")
     assert done.returncode == 0, done.stderr
     browser.open(tmp_path / "d.html", 1400)
-    boxes = browser.boxes()
-    (augment,) = (width for text, width in boxes.items() if text.startswith("augment (+"))
-    (steady,) = (
-        width for text, width in boxes.items() if text.startswith(("steady (+", "steady (-"))
-    )
-    assert augment > 1.2 * steady
+    (after,) = (w for text, w in browser.boxes().items() if text.startswith("augment (+"))
     colour = (
         "getComputedStyle([...document.querySelectorAll('#flame .slice')].find(s => "
         "s.textContent.startsWith('augment')).querySelector('path')).fill.match(/\\d+/g).map(Number)"
     )
     red, green, blue = browser.run(colour)
-    assert red > 1.5 * max(green, blue)
+    assert red > max(green, blue)
     browser.click("augment")
     browser.wait("$('info').textContent.includes('ms/step before')")
     browser.run("$('root').value = 1; $('root').onchange()")
     browser.wait("document.querySelector('#flame').textContent.includes('before (')")
-    boxes = browser.boxes()
-    (augment,) = (width for text, width in boxes.items() if text.startswith("augment (+"))
-    (steady,) = (
-        width for text, width in boxes.items() if text.startswith(("steady (+", "steady (-"))
-    )
-    assert augment < steady
+    (before,) = (w for text, w in browser.boxes().items() if text.startswith("augment (+"))
+    # 4 of 10 ms slept before, 12 of 18 after.
+    assert before < after

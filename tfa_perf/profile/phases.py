@@ -37,6 +37,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., object])
 
 _active: Recorder | None = None
+# A recorder that keeps track of open spans but takes no time.
+_suspended: Recorder | None = None
 
 
 def _never() -> bool:
@@ -64,11 +66,15 @@ class phase:
     def __enter__(self) -> phase:
         if _active is not None and not _tracing():
             _active._spans().enter(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().stack.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if _active is not None and not _tracing():
             _active._spans().leave(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().drop(self)
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function.
@@ -147,13 +153,22 @@ class _Spans:
         # A suspended generator can close its span after its consumer opened another; a span opened
         # before the recorder became active is not on the stack at all.
         self.flush()
+        self.drop(span)
+        if self.observer is not None:
+            self.observer.leave(span)
+
+    def drop(self, span: phase) -> None:
+        """Forget an open span without counting time; nothing where it is not open."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is span:
                 del self.stack[index]
                 break
         self.top = self.stack[-1].name if self.stack else OTHER
-        if self.observer is not None:
-            self.observer.leave(span)
+
+    def resume(self) -> None:
+        """Count time again from now on, for the innermost span that is open now."""
+        self.top = self.stack[-1].name if self.stack else OTHER
+        self.last = perf_counter_ns()
 
     def move(self, name: str, ns: int) -> None:
         """Give the last `ns` of the innermost open phase to phase `name`, as one call of it."""
@@ -247,6 +262,20 @@ class Recorder:
             spans.observer = observer
             spans.last = perf_counter_ns()
 
+    def suspend(self) -> None:
+        """Take no times until `resume`: every thread's spans cost next to nothing meanwhile."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.flush()
+        _active, _suspended = None, self
+
+    def resume(self) -> None:
+        """End what `suspend` began; the time between is in no lap."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.resume()
+        _active, _suspended = self, None
+
     def observe(self, observer: SpanObserver | None) -> None:
         """Tell `observer` of the main thread's spans from now on; None for nobody."""
         self._main.observer = observer
@@ -278,14 +307,14 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
     ------
     RuntimeError : another recorder is active.
     """
-    global _active
-    if _active is not None:
+    global _active, _suspended
+    if _active is not None or _suspended is not None:
         raise RuntimeError("another Recorder is active in this process; leave its block first")
     _active = recorder
     try:
         yield recorder
     finally:
-        _active = None
+        _active = _suspended = None
         recorder.observe(None)
         for spans in (recorder._main, *recorder._others.values()):
             spans.flush()
@@ -304,8 +333,9 @@ def outermost() -> bool:
 
 
 def recording_main_thread() -> bool:
-    """True when a recorder is active and this is its main thread."""
-    return not _tracing() and _active is not None and get_ident() == _active._main_id
+    """True when a recorder is active or suspended and this is its main thread."""
+    recorder = _active or _suspended
+    return recorder is not None and not _tracing() and get_ident() == recorder._main_id
 
 
 def set_tracing(tracing: Callable[[], bool] | None) -> None:
@@ -315,8 +345,8 @@ def set_tracing(tracing: Callable[[], bool] | None) -> None:
 
 
 def _forget_in_child() -> None:
-    global _active
-    _active = None
+    global _active, _suspended
+    _active = _suspended = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -92,6 +92,9 @@ class PySpy:
 
     def finish(self, limit_s: float) -> None:
         """Let it write and end; it does so by itself when the last process it watches has ended."""
+        if not self.ended():
+            # A program that died while it had us halted cannot let us go on.
+            self._process.send_signal(signal.SIGCONT)
         try:
             self._process.wait(timeout=min(limit_s, _NOTICE_LIMIT_S))
         except subprocess.TimeoutExpired:

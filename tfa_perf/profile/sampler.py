@@ -161,7 +161,8 @@ def _supervise(
             started = time.monotonic()
             # A child that a signal ended while it waited has closed its end.
             with contextlib.suppress(BrokenPipeError):
-                go.write(f"{used}\n".encode())
+                order = used if spy is None else f"{used} {spy.pid}"
+                go.write(f"{order}\n".encode())
         else:
             started = time.monotonic()
         code = child.wait()

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tfa_perf.profile.gate import Condition, ConditionError, check_run
 from tfa_perf.profile.gpu_report import device_cells, show_device
+from tfa_perf.profile.overhead import overhead_note
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import ProfileResult
 
@@ -47,6 +48,9 @@ def show_table(console: Console, run: Run) -> None:
 
 def show_end(console: Console, result: ProfileResult, files: Sequence[Path]) -> None:
     """What holds of the whole run: device, wall clock, sampler, files."""
+    if result.times is not None and result.times.steps:
+        gpu = "gpu" in result.times.environment
+        console.print(overhead_note(result.times.overhead, gpu), soft_wrap=True, markup=False)
     if result.times is not None:
         show_device(console, result.times, result.run.gpu_trace)
     console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")

@@ -97,6 +97,8 @@ class StepLog:
         # How long the warm-up is depends on the number of steps, which only the end tells.
         self._after = {warm: _Measured() for warm in (1, MAX_WARMUP_STEPS)}
         self._start_ns = self._last_ns = perf_counter_ns()
+        self._skipped = 0
+        self._skipped_ns = 0
 
     def cut(self) -> None:
         """End the current step. Call it on the recorder's main thread."""
@@ -106,7 +108,7 @@ class StepLog:
             with self._recorder.pause():
                 mark = mark_after_first_step if self._steps == 1 else mark_after_warm_up
                 mark(self._mark_s)
-        self._last_ns = perf_counter_ns()
+        self._last_ns = perf_counter_ns() - self._skipped_ns
         if self._steps <= MAX_WARMUP_STEPS:
             self._first.append(lap)
             self._first_ends.append(self._last_ns)
@@ -120,9 +122,17 @@ class StepLog:
         """Forget the step that ends here: it is in no average and not counted."""
         self._cursor.lap()
 
+    def count_plain(self) -> None:
+        """Count a step that ran while the recorder was suspended."""
+        self._skipped += 1
+
+    def leave_out(self, ns: int) -> None:
+        """Take time that the recorder was suspended off the run."""
+        self._skipped_ns += ns
+
     def finish(self) -> PhaseTimes:
         """The times of the run, which ends here."""
-        end_ns = perf_counter_ns()
+        end_ns = perf_counter_ns() - self._skipped_ns
         whole = self._whole.lap()
         if self._mark_s:
             mark_end(self._mark_s)
@@ -137,7 +147,7 @@ class StepLog:
                 (self._last_ns - self._start_ns) / span,
             )
         return PhaseTimes(
-            steps=self._steps,
+            steps=self._steps + self._skipped,
             warmup_steps=warm if walls else 0,
             measured_steps=len(walls),
             compile_steps=compiling.steps,
@@ -194,6 +204,18 @@ def phase_rows(
 
 
 @dataclass(frozen=True)
+class OverheadBlocks:
+    """Blocks of `steps` steps that ran in pairs, profiled and not, in nanoseconds.
+
+    The steps that were not profiled are in no phase, and their time is not in the wall clock.
+    """
+
+    steps: int
+    profiled_ns: list[int]
+    plain_ns: list[int]
+
+
+@dataclass(frozen=True)
 class PhaseTimes:
     """Phase times of one run of a program.
 
@@ -223,6 +245,7 @@ class PhaseTimes:
     gpu_trace_problem: str = ""
     other_threads: dict[str, dict[str, float]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    overhead: OverheadBlocks | None = None
 
     @property
     def ms_per_step(self) -> float:
@@ -245,5 +268,7 @@ class PhaseTimes:
             fields["blocks"] = StepBlocks(**fields["blocks"])
         if fields["device"] is not None:
             fields["device"] = DeviceTimes(**fields["device"])
+        if fields.get("overhead") is not None:
+            fields["overhead"] = OverheadBlocks(**fields["overhead"])
         fields["window"] = tuple(fields["window"])
         return cls(**fields)
