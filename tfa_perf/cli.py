@@ -10,11 +10,13 @@ from pathlib import Path
 from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, positive
 from tfa_perf.claims import command as claims
+from tfa_perf.profile import compare_command as compare
 
 __all__ = ["main"]
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted
+exit codes: 0 done, 1 failed or a --fail-if condition met, 2 wrong usage, config or input,
+130 interrupted
 """
 
 
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "export": _export, "claims": claims.run}[args.command](args)
+        return _COMMANDS[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     claims.add_parser(commands)
+    compare.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -120,6 +123,14 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+_COMMANDS = {
+    "demo": _demo,
+    "export": _export,
+    "claims": claims.run,
+    "compare": compare.run,
+}
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
@@ -128,6 +139,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.profile.comparison import NotComparableError
+    from tfa_perf.profile.gate import ConditionError
+    from tfa_perf.profile.run_file import RunFileError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
@@ -142,6 +156,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
         DeviceError,
         CheckpointError,
         ExportError,
+        RunFileError,
+        NotComparableError,
+        ConditionError,
     )
 
 

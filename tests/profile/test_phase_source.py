@@ -166,19 +166,27 @@ def test_stack_rule_agrees_with_the_timers_inside_hooks() -> None:
         def step(self, closure: object = None) -> None:  # type: ignore[override]
             check()
             torch.nn.Sequential(Inner())(weight)
+            if closure is not None:
+                closure()  # type: ignore[operator]
+
+    def closure() -> None:
+        check()
+        Inner()(weight).sum().backward()
 
     weight = torch.nn.Parameter(torch.ones(2))
     with recording(Recorder()) as recorder, hooked():
         check()
         torch.nn.Sequential(Inner())(weight).sum().backward()
         Step([weight], lr=0.1).step()
+        Step([weight], lr=0.1).step(closure)
         with phase("validate"):
             Inner()(weight)
         rows = torch.utils.data.TensorDataset(weight)
         next(iter(torch.utils.data.DataLoader(rows, collate_fn=lambda batch: check())))
     assert seen == [
         "other", "forward", "augment", "augment", "backward", "optimizer", "optimizer",
-        "augment", "augment", "validate", "augment", "augment", "data_wait",
+        "augment", "augment", "optimizer", "optimizer", "augment", "augment", "other", "forward",
+        "augment", "augment", "backward", "validate", "augment", "augment", "data_wait",
     ]  # fmt: skip
 
 

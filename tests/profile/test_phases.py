@@ -211,3 +211,30 @@ def test_forked_child_records_nothing() -> None:
                 pass
             os._exit(0 if "child" not in recorder.lap().calls else 1)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_suspended_recorder_keeps_open_spans_and_takes_no_time() -> None:
+    with recording(Recorder()) as recorder:
+        outer, ended, begun = phase("outer"), phase("ended"), phase("begun")
+        with outer:
+            ended.__enter__()
+            recorder.lap()
+            recorder.suspend()
+            time.sleep(0.05)
+            ended.__exit__()
+            begun.__enter__()
+            with phase("inside"):
+                time.sleep(0.05)
+            recorder.resume()
+            time.sleep(0.02)
+            lap = recorder.lap()
+            assert [span.name for span in recorder.open_spans()] == ["outer", "begun"]
+            begun.__exit__()
+            spin(2)
+        after = recorder.lap()
+    assert set(lap.phases) <= {"ended", "begun", OTHER}
+    assert lap.phases.get("ended", 0.0) < 0.02 <= lap.phases["begun"]
+    assert lap.calls == {}
+    assert 0.02 <= lap.wall_s < 0.05
+    assert set(after.phases) == {"begun", "outer", OTHER}
+    assert sum(lap.phases.values()) == lap.wall_s

@@ -71,7 +71,7 @@ def test_stock_script_unmodified(
     shown = {frame for stack in result.stacks for frame in stack.frames}
     assert not any("tfa_perf/profile" in f or "runpy" in f for f in shown), shown
     assert {file.name for file in result.files} == {
-        "phases.json",
+        "run.json",
         "profile.speedscope.json",
         "stacks.collapsed",
     }
@@ -85,14 +85,15 @@ def test_command_writes_everything_and_leaves_stdout_alone(
     assert len(done.stdout.splitlines()) == 30
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "flame.html",
-        "phases.json",
+        "flame.svg",
+        "run.json",
         "profile.speedscope.json",
         "stacks.collapsed",
     }
     for text in ("forward", "25 measured", "first 5 steps", "stacks: pyspy", "flame.html"):
         assert text in done.stderr
     data = results()
-    assert data["version"] == 1
+    assert data["format"] == 1
     assert data["sampler"]["name"] == "pyspy"
     assert {row["phase"] for row in data["rows"]} >= {"forward", "other"}
     page = (tmp_path / "out" / "flame.html").read_text()
@@ -239,7 +240,7 @@ def test_interrupt_reaches_the_program_and_results_are_written(
     assert out == "cleaned\n"
     assert "KeyboardInterrupt" in err
     assert "_target.py" not in err
-    data = json.loads((tmp_path / "o" / "phases.json").read_text())
+    data = json.loads((tmp_path / "o" / "run.json").read_text())
     assert {row["phase"] for row in data["rows"]} == {"long", "logging", "other"}
     assert any(row["stack_share"] > 0.1 for row in data["rows"] if row["phase"] == "long")
     with pytest.raises(ProcessLookupError):
@@ -254,7 +255,7 @@ def test_killed_program_still_gives_its_stacks(
     assert result.exit_code == 137
     assert result.times is None
     assert sum(s.weight for s in result.stacks) > 0.2
-    assert json.loads((tmp_path / "out" / "phases.json").read_text())["times"] is None
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["times"] is None
 
 
 @pytest.mark.parametrize(
@@ -311,4 +312,4 @@ def test_result_type_is_complete(script: Callable[[str], Path], tmp_path: Path) 
     result = run_profiled([str(script("pass"))], tmp_path / "out", sampler="none")
     assert isinstance(result, ProfileResult)
     assert (result.sampler, result.reason, result.stacks) == ("none", "asked for timers alone", [])
-    assert [file.name for file in result.files] == ["phases.json"]
+    assert [file.name for file in result.files] == ["run.json"]

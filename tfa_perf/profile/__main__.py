@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
-from tfa_perf.profile.page import Run, write_page
-from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
+from tfa_perf.profile.attach import AttachError
+from tfa_perf.profile.flame_svg import write_svg
+from tfa_perf.profile.gate import ConditionError, level
+from tfa_perf.profile.page import write_page
+from tfa_perf.profile.run import Run
+from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, profile_running, run_profiled
+from tfa_perf.profile.show import show_conditions, show_end, show_table
+from tfa_perf.profile.text import print_text
 
 PAGE_FILE = "flame.html"
+PICTURE_FILE = "flame.svg"
 
 _USAGE = """python -m tfa_perf.profile [options] -- script.py args...
        python -m tfa_perf.profile [options] -- -m package.module args...
-       python -m tfa_perf.profile [options] --config FILE [trainer options]"""
+       python -m tfa_perf.profile [options] --config FILE [trainer options]
+       python -m tfa_perf.profile [options] --pid PID [--seconds N]"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,6 +56,33 @@ def _parser() -> _Parser:
     )
     parser.add_argument(
         "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
+    )
+    parser.add_argument(
+        "--text",
+        action="store_true",
+        help="print the whole result: phase bars, the ten hottest paths, and what dominates",
+    )
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="exit with 1 when it holds, as 'data_wait>5%%' (share of the step) or 'step_ms>12'; "
+        "with 2 when no steps were measured; a program's own exit code other than 0 comes first",
+    )
+    parser.add_argument(
+        "--gpu-trace",
+        type=int,
+        nargs="?",
+        const=10,
+        default=0,
+        metavar="N",
+        help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
+    )
+    running = parser.add_argument_group("profile a running process (stacks only)")
+    running.add_argument("--pid", type=int, metavar="PID", help="the process to sample")
+    running.add_argument(
+        "--seconds", type=float, metavar="N", help="for how long (default: until Ctrl-C)"
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
     trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
@@ -98,7 +131,12 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     options = parser.parse_args(own)
     trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
     trainer += ["--set"] if options.sets else []
-    if options.config is not None:
+    options.settings = None
+    if options.seconds is not None and options.pid is None:
+        parser.error("--seconds belongs to --pid; a program runs to its own end")
+    if options.pid is not None:
+        _check_running(parser, options, program or trainer)
+    elif options.config is not None:
         if program:
             parser.error("give either --config or a program after --, not both")
         try:
@@ -108,6 +146,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         bars = options.bars or config.data.bars
         if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
             parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
+        options.settings = config.model_dump(mode="json")
+        options.settings["data"]["bars"] = bars
         program = _trainer_command(options)
     elif trainer:
         parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
@@ -120,12 +160,30 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"cannot find the script {program[0]!r}; check the path")
     if not 1 <= options.rate <= 1000:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
+    if not 0 <= options.gpu_trace <= 1000:
+        parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
+    try:
+        options.fail_if = [level(text) for text in options.fail_if]
+    except ConditionError as error:
+        parser.error(str(error))
     if options.out is None:
-        name = _program_name(program, options.config)
+        running = options.pid is not None
+        name = f"pid-{options.pid}" if running else _program_name(program, options.config)
         options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out {options.out} is a file; give a folder")
     return options, program
+
+
+def _check_running(parser: _Parser, options: argparse.Namespace, other: Sequence[str]) -> None:
+    if other or options.config is not None:
+        parser.error("give either --pid or something to run, not both")
+    if options.sampler in ("inprocess", "none"):
+        parser.error(f"--sampler {options.sampler}: a running process is sampled by py-spy alone")
+    if options.pid < 1:
+        parser.error(f"--pid is {options.pid}; give a process id, 1 or more")
+    if options.seconds is not None and not 0 < options.seconds < float("inf"):
+        parser.error(f"--seconds is {options.seconds}; give a number above 0")
 
 
 def _unused(folder: Path) -> Path:
@@ -134,58 +192,63 @@ def _unused(folder: Path) -> Path:
     return next(path for path in chain([folder], taken) if not path.exists())
 
 
-def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    times = result.times
-    if times is None:
-        console.print(
-            f"no phase times: the program ended with code {result.exit_code} without running its "
-            "exit handlers"
-        )
-    else:
-        table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
-        per_step = "/step" if run.steps else ""
-        for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
-            table.add_column(heading, justify="left" if heading == "phase" else "right")
-        for row in run.rows:
-            stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
-            table.add_row(
-                escape(row.phase),
-                f"{row.ms:.3f}",
-                f"{100 * row.share:.1f}",
-                f"{row.calls:.2f}",
-                stacks,
-            )
-        console.print(table)
-        if times.measured_steps and times.step_median_s is not None:
-            left_out = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"
-            start_s = times.window[0] * times.wall_s
-            console.print(
-                f"{times.steps} steps, {times.measured_steps} measured; start-up and the first "
-                f"{left_out}, {start_s:.2f} s together, are left out; median step "
-                f"{1e3 * times.step_median_s:.3f} ms"
-            )
-        else:
-            console.print(f"{times.steps} steps: too few to measure, times are of the whole run")
-    console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
-    console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
-    for file in files:
-        console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the program's exit code."""
+    """Run the command and return the program's exit code, or a gate's where that is 0."""
     options, command = _parse(sys.argv[1:] if argv is None else argv)
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
-        result = run_profiled(command, options.out, sampler=options.sampler, rate=options.rate)
-        run = Run.of(result, _program_name(command, options.config))
-        page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
+        result = _profile(options, command)
+    except AttachError as error:
+        console.print(f"tfa_perf.profile: {error}", markup=False, soft_wrap=True)
+        return 2
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
         return 1
-    _show(console, result, run, (page, *result.files))
-    return result.exit_code
+    run = Run.of(result.run)
+    files, problems = list(result.files), list(result.problems)
+    for path, write in (
+        (options.out / PICTURE_FILE, write_svg),
+        (options.out / PAGE_FILE, _write_page),
+    ):
+        problems += _write(path, write, run, files)
+    if options.text:
+        print_text(console, run)
+    else:
+        show_table(console, run)
+    show_end(console, result, files)
+    for problem in problems:
+        console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
+    return result.exit_code or show_conditions(console, run, options.fail_if)
+
+
+def _write_page(path: Path, run: Run) -> Path:
+    return write_page(path, [run], title=f"Where a step of {run.label} goes")
+
+
+def _write(
+    path: Path, write: Callable[[Path, Run], Path], run: Run, files: list[Path]
+) -> list[str]:
+    """Add the file to `files`; the problem where it cannot be written."""
+    try:
+        files.insert(0, write(path, run))
+    except OSError as error:
+        return [f"cannot write {path}: {error.strerror}"]
+    return []
+
+
+def _profile(options: argparse.Namespace, command: Sequence[str]) -> ProfileResult:
+    if options.pid is not None:
+        return profile_running(options.pid, options.out, rate=options.rate, seconds=options.seconds)
+    return run_profiled(
+        command,
+        options.out,
+        sampler=options.sampler,
+        rate=options.rate,
+        gpu_trace=options.gpu_trace,
+        name=_program_name(command, options.config),
+        config=options.settings,
+    )
 
 
 if __name__ == "__main__":

@@ -17,12 +17,18 @@ import runpy
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tfa_perf.profile.children import ChildPhases
+from tfa_perf.profile.descendants import announce
+from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
+from tfa_perf.profile.overhead import FIRST_STEP, OverheadProbe, stop_pyspy
 from tfa_perf.profile.phases import Recorder, recording
+from tfa_perf.profile.post_import import on_import
 from tfa_perf.profile.steps import StepLog
 
 _PR_SET_PTRACER = 0x59616D61
@@ -40,7 +46,7 @@ def _allow_ptrace() -> None:
 
 
 def _wait_for_go(ready: int, go: int) -> str:
-    """Tell the parent we are up; return which sampler is on: pyspy, inprocess or none."""
+    """Tell the parent we are up; return which sampler is on: pyspy PID, inprocess or none."""
     os.write(ready, b"ready\n")
     os.close(ready)
     with os.fdopen(go, "rb") as pipe:
@@ -60,6 +66,9 @@ def write_json(path: str, data: dict[str, Any]) -> None:
 
 def _environment() -> dict[str, str]:
     found = {"python": platform.python_version()}
+    for name in ("numba", "numpy"):
+        if name in sys.modules:
+            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
     torch = sys.modules.get("torch")
     if torch is not None:
         found["torch"] = str(torch.__version__)
@@ -76,21 +85,42 @@ class _Run:
         self._options = options
         self._pid = os.getpid()
         self._open = ExitStack()
-        self._sampler = StackSampler(options["rate"]) if order == "inprocess" else None
+        sampler, *pid = order.split()
+        self._sampler = StackSampler(options["rate"]) if sampler == "inprocess" else None
         if self._sampler is not None:
             self._sampler.start()
         recorder = Recorder()
         self._open.enter_context(recording(recorder))
-        mark_s = 0.0 if order == "none" else max(0.03, 4 / options["rate"])
+        mark_s = 0.0 if sampler == "none" else max(0.03, 4 / options["rate"])
         self._log = StepLog(recorder, mark_s)
-        self._open.enter_context(hooked(self._log.cut))
+        self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
+        sample = self._sampler.sample if self._sampler is not None else lambda on: None
+        if pid:
+            sample = stop_pyspy(int(pid[0]))
+        # Steps traced on the GPU follow the warm-up.
+        first_step = FIRST_STEP + options["gpu_trace"]
+        self._probe = OverheadProbe(recorder, self._log, self._gpu.cut, sample, first_step)
+        self._open.enter_context(hooked(self._cut))
+        self._children = ChildPhases(options["children"], self._pid)
+        self._open.enter_context(on_import({"multiprocessing.util": self._children.follow}))
+        announce({"children": options["children"], "root": self._pid})
         self.interrupted = False
+
+    def _cut(self) -> None:
+        # The steps of a forked child are not the program's.
+        if os.getpid() == self._pid:
+            self._probe.cut()
 
     def finish(self) -> None:
         # A forked child that leaves through sys.exit runs its parent's exit handlers too.
         if os.getpid() != self._pid:
             return
-        times = self._log.finish().to_json()
+        overhead = self._probe.finish()
+        found = replace(self._log.finish(), overhead=overhead)
+        device, problem = self._gpu.finish(found.warmup_steps)
+        if not found.measured_steps:
+            device = None
+        times = replace(found, device=device, gpu_trace_problem=problem).to_json()
         self._open.close()
         try:
             times["environment"] = _environment()

@@ -7,17 +7,18 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import DATALOADER_WORKERS, OTHER
 from tfa_perf.profile.source import bare_name, definition_line, phase_of
 
 SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 OUTSIDE_STEPS = "outside the steps"
 MAIN = "main"
+
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _TARGET = os.path.join(_HERE, "_target.py")
@@ -71,7 +72,8 @@ class Stack:
     """One stack for display, root first, and the seconds it stood.
 
     `thread` is ``"main"`` or another thread's name. On the main thread the first frame is a phase,
-    or ``outside the steps``; elsewhere it is ``thread: NAME``.
+    or ``outside the steps``; elsewhere it is ``thread: NAME``, followed by the phase where the
+    source has one.
     """
 
     thread: str
@@ -91,7 +93,8 @@ class Node:
 def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
     """Read a speedscope file of sampled profiles, as py-spy writes it, in time order per thread.
 
-    The thread whose id is `main_id` gets the name ``main``, or where none has it the one named
+    Of several processes those are read that `main_id` started, and it itself. The thread whose id
+    is `main_id` gets the name ``main``, or where none has it the one named
     MainThread. On Linux py-spy's id of the main thread is the process id, and its name is missing
     when the one read of it went wrong.
 
@@ -106,11 +109,16 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
             for f in data["shared"]["frames"]
         ]
         samples: list[Sample] = []
-        threads = [_thread(profile["name"]) for profile in data["profiles"]]
-        by_id = main_id is not None and main_id in {number for number, _ in threads}
-        for (number, name), profile in zip(threads, data["profiles"], strict=True):
-            is_main = number == main_id if by_id else name == "MainThread"
-            thread = MAIN if is_main else name or f"thread {number}"
+        profiles = [(_thread(profile["name"]), profile) for profile in data["profiles"]]
+        by_id = main_id is not None and main_id in {thread.id for thread, _ in profiles}
+        for thread, profile in profiles:
+            chain = _processes(frames, profile["samples"])
+            if main_id is not None and chain and main_id not in chain:
+                continue
+            is_main = thread.id == main_id if by_id else thread.name == "MainThread"
+            name = MAIN if is_main else thread.name or f"thread {thread.id}"
+            if thread.process is not None and thread.process != main_id:
+                name = _child(thread, frames, profile["samples"])
             cache: dict[tuple[int, ...], tuple[Frame, ...]] = {}
             for indexes, weight in zip(profile["samples"], profile["weights"], strict=True):
                 key = tuple(indexes)
@@ -118,7 +126,7 @@ def read_samples(path: str | Path, main_id: int | None = None) -> list[Sample]:
                 if stack is None:
                     stack = tuple(frames[i] for i in key if _is_whole(frames[i]))
                     cache[key] = stack
-                samples.append(Sample(thread, stack, weight))
+                samples.append(Sample(name, stack, weight))
     except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a speedscope file of sampled profiles: {error}") from error
     return samples
@@ -129,13 +137,58 @@ def _is_whole(frame: Frame) -> bool:
     return bool(frame.file) and frame.file.isprintable() and frame.function.isprintable()
 
 
-def _thread(profile: str) -> tuple[int | None, str]:
-    """Id and name of the thread that a profile is called after; an empty name where it has none."""
+class _Thread(NamedTuple):
+    process: int | None
+    id: int | None
+    name: str
+
+
+def _thread(profile: str) -> _Thread:
+    """Whose stacks a profile holds; the process is None where py-spy watched a single one."""
     # py-spy writes the thread's id in hexadecimal on some versions of Python.
-    match = re.match(r'Thread (0x[0-9A-Fa-f]+|\d+)(?: "(.*)")?', profile)
+    pattern = r'(?:Process (\d+) )?Thread (0x[0-9A-Fa-f]+|\d+)(?: "(.*)")?'
+    match = re.match(pattern, profile)
     if match is None:
-        return None, profile or "unnamed"
-    return int(match[1], 0), match[2] or ""
+        return _Thread(None, None, profile or "unnamed")
+    process = None if match[1] is None else int(match[1])
+    return _Thread(process, int(match[2], 0), match[3] or "")
+
+
+def _processes(frames: Sequence[Frame], samples: Sequence[Sequence[int]]) -> list[int]:
+    """The process of a profile and those that started it: py-spy makes them the first frames."""
+    found = []
+    for index in samples[0] if samples else ():
+        match = re.match(r"process (\d+):", frames[index].function)
+        if match is None:
+            break
+        found.append(int(match[1]))
+    return found
+
+
+def _child(thread: _Thread, frames: Sequence[Frame], samples: Sequence[Sequence[int]]) -> str:
+    """What a thread of a process that the program started is called."""
+    if thread.id != thread.process:
+        return f"process {thread.process}: {thread.name or thread.id}"
+    if any(_is_worker_loop(frames[index]) for sample in samples for index in sample):
+        # Under one name: without persistent workers every epoch has new processes.
+        return DATALOADER_WORKERS
+    return f"process {thread.process}"
+
+
+def _is_worker_loop(frame: Frame) -> bool:
+    return frame.function == "_worker_loop" and frame.file.endswith("/utils/data/_utils/worker.py")
+
+
+def _below_start(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The frames below those that start a child process; a forked one has its parent's on top."""
+    for index in range(len(frames) - 1, -1, -1):
+        frame = frames[index]
+        started = bare_name(frame.function) == "_bootstrap" and frame.file.endswith(
+            "/multiprocessing/process.py"
+        )
+        if started or _is_worker_loop(frame):
+            return frames[index + 1 :]
+    return frames
 
 
 @functools.lru_cache(maxsize=4096)
@@ -179,6 +232,8 @@ def find_phase(frames: Sequence[Frame]) -> tuple[str, int]:
     for index in range(len(frames) - 1, -1, -1):
         frame = frames[index]
         name = phase_of(frame.function, frame.file, frame.line)
+        if name == OTHER:
+            break
         if name is not None:
             return name.replace(";", ":"), index
     return OTHER, 0
@@ -196,7 +251,11 @@ def _launcher_depth(frames: Sequence[Frame]) -> int:
 def _rooted(thread: str, frames: tuple[Frame, ...]) -> tuple[str, ...]:
     frames = frames[_launcher_depth(frames) :]
     if thread != MAIN:
-        return (f"thread: {thread}", *(frame_label(f) for f in frames if not _hidden(f)))
+        frames = _below_start(frames)
+        name, _ = find_phase(frames)
+        named = () if name == OTHER else (name,)
+        labels = (frame_label(f) for f in frames if not _hidden(f))
+        return (f"thread: {thread}", *named, *labels)
     name, first = find_phase(frames)
     # Start at the frame that called the hook or holds the block, not at main().
     while first > 0 and frames[first].file.startswith(_HERE):
@@ -232,6 +291,7 @@ def root_at_phases(samples: Iterable[Sample], window: Window | None = None) -> l
     """
     # Before the go and after the last line of the program only the launcher's frames are there.
     samples = [s for s in samples if s.thread != MAIN or _launcher_depth(s.frames) < len(s.frames)]
+    samples = [s for s in samples if s.thread != MAIN or not _stands_in(s, "mark_catch_up")]
     stacks: list[Stack] = []
     now, first, last = 0.0, 0.0, float("inf")
     if window is not None:
@@ -254,6 +314,16 @@ def phase_shares(stacks: Iterable[Stack]) -> dict[str, float]:
             seconds[stack.frames[0]] += stack.weight
     total = sum(seconds.values())
     return {name: spent / total for name, spent in seconds.items()} if total else {}
+
+
+def leave_out(stacks: Iterable[Stack], phases: Collection[str]) -> list[Stack]:
+    """Move the main thread's stacks in `phases` out of the steps."""
+    return [
+        replace(stack, frames=(OUTSIDE_STEPS, *stack.frames))
+        if stack.thread == MAIN and stack.frames[0] in phases
+        else stack
+        for stack in stacks
+    ]
 
 
 def build_tree(stacks: Iterable[tuple[Sequence[str], float]], name: str = "all") -> Node:

@@ -15,16 +15,30 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-OTHER = "other"
+from tfa_perf.profile.laps import OTHER, Lap, exact_seconds
+
+__all__ = [
+    "OTHER",
+    "Lap",
+    "LapCursor",
+    "Recorder",
+    "SpanObserver",
+    "outermost",
+    "phase",
+    "recording",
+    "recording_main_thread",
+    "set_tracing",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _active: Recorder | None = None
+# A recorder that keeps track of open spans but takes no time.
+_suspended: Recorder | None = None
 
 
 def _never() -> bool:
@@ -52,11 +66,15 @@ class phase:
     def __enter__(self) -> phase:
         if _active is not None and not _tracing():
             _active._spans().enter(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().stack.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if _active is not None and not _tracing():
             _active._spans().leave(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().drop(self)
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function.
@@ -85,20 +103,32 @@ class phase:
         return timed  # type: ignore[return-value]
 
 
+class SpanObserver(Protocol):
+    """Told of every span that the main thread opens and closes; it must not raise."""
+
+    def enter(self, span: phase) -> None: ...
+
+    def leave(self, span: phase) -> None: ...
+
+
 class _Spans:
     """Open spans and running totals (ns) of one thread."""
 
-    __slots__ = ("calls", "last", "stack", "thread", "top", "totals")
+    __slots__ = ("calls", "last", "observer", "stack", "thread", "top", "totals")
 
     def __init__(self, thread: str) -> None:
         self.thread = thread
+        self.observer: SpanObserver | None = None
         self.stack: list[phase] = []
         self.top = OTHER
         self.totals: defaultdict[str, int] = defaultdict(int)
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.last = perf_counter_ns()
 
+    # The observer's own time falls outside the span it is told of.
     def enter(self, span: phase) -> None:
+        if self.observer is not None:
+            self.observer.enter(span)
         now = perf_counter_ns()
         self.totals[self.top] += now - self.last
         self.last = now
@@ -116,48 +146,42 @@ class _Spans:
         self.last = now
         stack.pop()
         self.top = stack[-1].name if stack else OTHER
+        if self.observer is not None:
+            self.observer.leave(span)
 
     def _leave_out_of_order(self, span: phase) -> None:
         # A suspended generator can close its span after its consumer opened another; a span opened
         # before the recorder became active is not on the stack at all.
         self.flush()
+        self.drop(span)
+        if self.observer is not None:
+            self.observer.leave(span)
+
+    def drop(self, span: phase) -> None:
+        """Forget an open span without counting time; nothing where it is not open."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is span:
                 del self.stack[index]
                 break
         self.top = self.stack[-1].name if self.stack else OTHER
 
+    def resume(self) -> None:
+        """Count time again from now on, for the innermost span that is open now."""
+        self.top = self.stack[-1].name if self.stack else OTHER
+        self.last = perf_counter_ns()
+
+    def move(self, name: str, ns: int) -> None:
+        """Give the last `ns` of the innermost open phase to phase `name`, as one call of it."""
+        self.flush()
+        moved = min(ns, self.totals[self.top])
+        self.totals[self.top] -= moved
+        self.totals[name] += moved
+        self.calls[name] += 1
+
     def flush(self) -> None:
         now = perf_counter_ns()
         self.totals[self.top] += now - self.last
         self.last = now
-
-
-@dataclass(frozen=True)
-class Lap:
-    """What one thread did between two cuts.
-
-    `phases` maps each phase to its exclusive seconds and always holds ``other``, the time inside no
-    phase; ``sum(phases.values()) == wall_s`` exactly. `calls` counts spans opened, per phase.
-    """
-
-    wall_s: float
-    phases: dict[str, float]
-    calls: dict[str, int]
-
-    @property
-    def other_s(self) -> float:
-        """Seconds inside no phase."""
-        return self.phases[OTHER]
-
-
-# Seconds are rounded down to multiples of 2**-30 s (0.93 ns): sums and differences of such doubles
-# are exact below 2**22 s, which is what makes a lap add up exactly.
-_TICKS = 1 << 30
-
-
-def _exact_seconds(ns: int) -> float:
-    return (ns * _TICKS // 1_000_000_000) / _TICKS
 
 
 class LapCursor:
@@ -175,13 +199,13 @@ class LapCursor:
         spans.flush()
         totals, calls = dict(spans.totals), dict(spans.calls)
         spent = {name: ns - self._totals.get(name, 0) for name, ns in totals.items()}
-        wall = _exact_seconds(sum(spent.values()))
-        phases = {name: _exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
+        wall = exact_seconds(sum(spent.values()))
+        phases = {name: exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
         phases[OTHER] = wall - sum(phases.values())
         counts = {
             name: count - self._calls.get(name, 0)
             for name, count in calls.items()
-            if count != self._calls.get(name, 0)
+            if name != OTHER and count != self._calls.get(name, 0)
         }
         self._totals, self._calls = totals, calls
         return Lap(wall, phases, counts)
@@ -221,12 +245,44 @@ class Recorder:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Keep the block out of the main thread's phases and laps, wall clock included."""
-        self._main.flush()
+        """Keep the block out of the main thread's phases and laps, wall clock included.
+
+        That holds for phases opened and closed inside the block too.
+        """
+        spans = self._main
+        spans.flush()
+        observer, spans.observer = spans.observer, None
+        totals, calls = dict(spans.totals), dict(spans.calls)
         try:
             yield
         finally:
-            self._main.last = perf_counter_ns()
+            for counted, before in ((spans.totals, totals), (spans.calls, calls)):
+                counted.clear()
+                counted.update(before)
+            spans.observer = observer
+            spans.last = perf_counter_ns()
+
+    def suspend(self) -> None:
+        """Take no times until `resume`: every thread's spans cost next to nothing meanwhile."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.flush()
+        _active, _suspended = None, self
+
+    def resume(self) -> None:
+        """End what `suspend` began; the time between is in no lap."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.resume()
+        _active, _suspended = self, None
+
+    def observe(self, observer: SpanObserver | None) -> None:
+        """Tell `observer` of the main thread's spans from now on; None for nobody."""
+        self._main.observer = observer
+
+    def open_spans(self) -> tuple[phase, ...]:
+        """The spans that are open on the main thread, outermost first."""
+        return tuple(self._main.stack)
 
     def cursor(self) -> LapCursor:
         """A separate series of laps of the main thread, starting now."""
@@ -251,14 +307,15 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
     ------
     RuntimeError : another recorder is active.
     """
-    global _active
-    if _active is not None:
+    global _active, _suspended
+    if _active is not None or _suspended is not None:
         raise RuntimeError("another Recorder is active in this process; leave its block first")
     _active = recorder
     try:
         yield recorder
     finally:
-        _active = None
+        _active = _suspended = None
+        recorder.observe(None)
         for spans in (recorder._main, *recorder._others.values()):
             spans.flush()
             spans.stack.clear()
@@ -266,15 +323,19 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
 
 
 def outermost() -> bool:
-    """True when a recorder is active and this thread is inside no span."""
+    """True when a recorder is active and this thread is inside no span, or directly in ``other``.
+
+    A span called ``other`` hands the time of a block back, as to the closure of an optimizer.
+    """
     if _tracing() or _active is None:
         return False
-    return not _active._spans().stack
+    return _active._spans().top == OTHER
 
 
 def recording_main_thread() -> bool:
-    """True when a recorder is active and this is its main thread."""
-    return not _tracing() and _active is not None and get_ident() == _active._main_id
+    """True when a recorder is active or suspended and this is its main thread."""
+    recorder = _active or _suspended
+    return recorder is not None and not _tracing() and get_ident() == recorder._main_id
 
 
 def set_tracing(tracing: Callable[[], bool] | None) -> None:
@@ -284,8 +345,8 @@ def set_tracing(tracing: Callable[[], bool] | None) -> None:
 
 
 def _forget_in_child() -> None:
-    global _active
-    _active = None
+    global _active, _suspended
+    _active = _suspended = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _ATTACH_LIMIT_S = 15.0
+_NOTICE_LIMIT_S = 1.0
 
 
 def find_pyspy() -> str | None:
@@ -22,12 +23,22 @@ def find_pyspy() -> str | None:
     return shutil.which("py-spy", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
 
 
+def _runs_python(pid: int) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
 class PySpy:
     """py-spy attached to a running process."""
 
     def __init__(self, program: str, pid: int, rate: int, out: Path, log: Path) -> None:
         self._log = log
-        options = ["--nonblocking", "--idle", "--threads", "--full-filenames"]
+        self._watched = pid
+        options = ["--nonblocking", "--idle", "--threads", "--full-filenames", "--subprocesses"]
         options += ["--rate", str(rate), "--format", "speedscope"]
         with log.open("wb") as stream:
             # A session of its own: Ctrl-C at the terminal is for the program, whose last moments
@@ -40,8 +51,17 @@ class PySpy:
                 start_new_session=True,
             )
 
-    def wait_attached(self, child: subprocess.Popen[Any]) -> str | None:
-        """None once it samples, else why it does not."""
+    @property
+    def pid(self) -> int:
+        """Its own process id."""
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """True once it samples no more."""
+        return self._process.poll() is not None
+
+    def wait_attached(self, child: subprocess.Popen[Any] | None) -> str | None:
+        """None once it samples, else why not. `child` is the program, where we started it."""
         deadline = time.monotonic() + _ATTACH_LIMIT_S
         while time.monotonic() < deadline:
             ended = self._process.poll() is not None
@@ -49,13 +69,19 @@ class PySpy:
             if "Sampling process" in text:
                 return None
             if ended:
-                # The first line of py-spy's error says what went wrong, the rest how to get help.
-                lines = [line.strip() for line in text.splitlines() if line.strip()]
-                return f"py-spy could not attach: {lines[0] if lines else 'no message'}"
-            if child.poll() is not None:
+                return f"py-spy could not attach: {self._why(text)}"
+            if child is not None and child.poll() is not None:
                 return "the program ended before py-spy had attached"
             time.sleep(0.01)
         return f"py-spy did not attach within {_ATTACH_LIMIT_S:.0f} s"
+
+    def _why(self, log: str) -> str:
+        # The first line of py-spy's error says what went wrong, the rest how to get help.
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        if "No python processes found" in log and _runs_python(self._watched):
+            # Looking for child processes too, it passes over what it may not read.
+            return "Permission denied to read the process (ptrace)"
+        return lines[0] if lines else "no message"
 
     def lost(self) -> str:
         """How many samples it could not read, in words; empty when it does not say or none."""
@@ -65,10 +91,14 @@ class PySpy:
         return f", {match[2]} of {int(match[1]) + int(match[2])} samples lost"
 
     def finish(self, limit_s: float) -> None:
-        """Wait for the end of its writing, which follows the end of the process it watches."""
+        """Let it write and end; it does so by itself when the last process it watches has ended."""
+        if not self.ended():
+            # A program that died while it had us halted cannot let us go on.
+            self._process.send_signal(signal.SIGCONT)
         try:
-            self._process.wait(timeout=limit_s)
+            self._process.wait(timeout=min(limit_s, _NOTICE_LIMIT_S))
         except subprocess.TimeoutExpired:
+            # Processes that the program left behind are not waited for.
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=limit_s)
@@ -76,3 +106,9 @@ class PySpy:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait()
+
+    def stop(self, limit_s: float) -> None:
+        """End the sampling now and let it write."""
+        if not self.ended():
+            self._process.send_signal(signal.SIGINT)
+        self.finish(limit_s)

@@ -59,6 +59,42 @@ def backward(original: Function) -> Function:
     return backward
 
 
+def optimizer(original: Function) -> Function:
+    """Wrap an optimizer's step; forward and backward in its closure are not the optimizer's."""
+
+    @wraps(original)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("optimizer"):
+            if callable(kwargs.get("closure")):
+                kwargs["closure"] = _outside(kwargs["closure"])
+            elif len(args) > 1 and callable(args[1]):
+                args = (args[0], _outside(args[1]), *args[2:])
+            return original(*args, **kwargs)
+
+    return step
+
+
+def _outside(closure: Function) -> Function:
+    def run_closure(*args: Any, **kwargs: Any) -> Any:
+        with phase("other"):
+            return closure(*args, **kwargs)
+
+    return run_closure
+
+
+def scaler(original: Function) -> Function:
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("optimizer"):
+            return original(*args, **kwargs)
+
+    return call
+
+
 def zero_grad(original: Function) -> Function:
     @wraps(original)
     def zero_grad(*args: Any, **kwargs: Any) -> Any:
@@ -103,6 +139,16 @@ def log(original: Function) -> Function:
     return write
 
 
+def log_result(original: Function) -> Function:
+    """Wrap a method that returns a function, so that the returned function counts as logging."""
+
+    @wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return log(original(*args, **kwargs))
+
+    return make
+
+
 def checkpoint(original: Function) -> Function:
     @wraps(original)
     def save(*args: Any, **kwargs: Any) -> Any:
@@ -125,14 +171,15 @@ def device_wait(original: Function) -> Function:
     return synchronize
 
 
-def numba_compile(original: Function) -> Function:
-    # Compiling counts on its own wherever it happens: a first call must not pass for data wait.
+def graph_replay(original: Function) -> Function:
     @wraps(original)
-    def compile_kernel(*args: Any, **kwargs: Any) -> Any:
-        with phase("numba_compile"):
+    def replay(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("graph_replay"):
             return original(*args, **kwargs)
 
-    return compile_kernel
+    return replay
 
 
 def h2d(leaves_host: Callable[..., bool]) -> Callable[[Function], Function]:
