@@ -19,6 +19,7 @@ from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.gpu_report import device_cells, show_device
 from tfa_perf.profile.overhead import overhead_note
 from tfa_perf.profile.page import write_page
+from tfa_perf.profile.rank_table import show_ranks
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, profile_running, run_profiled
 
@@ -175,7 +176,7 @@ def _unused(folder: Path) -> Path:
 
 
 def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    if result.times is not None:
+    if result.times is not None and not result.ranks:
         table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
         per_step = "/step" if run.steps else ""
         on_device = any(row.device_ms is not None for row in run.rows)
@@ -194,7 +195,8 @@ def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Pat
                 stacks,
             )
         console.print(table)
-    console.print(run.note, soft_wrap=True, markup=False)
+    if not result.ranks:
+        console.print(run.note, soft_wrap=True, markup=False)
     if result.times is not None and result.times.steps:
         gpu = "gpu" in result.times.environment
         console.print(overhead_note(result.times.overhead, gpu), soft_wrap=True, markup=False)
@@ -225,9 +227,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     files, problems = list(result.files), list(result.problems)
     try:
         title = f"Where a step of {run.label} goes"
-        files.insert(0, write_page(options.out / PAGE_FILE, [run], title=title))
+        shown = [Run.of(rank.run) for rank in result.ranks] or [run]
+        page = write_page(options.out / PAGE_FILE, shown, title=title, selector=len(shown) > 1)
+        files.insert(0, page)
     except OSError as error:
         problems.append(f"cannot write {options.out / PAGE_FILE}: {error.strerror}")
+    if result.ranks:
+        show_ranks(console, [Run.of(rank.run) for rank in result.ranks])
+        files += [file for rank in result.ranks for file in rank.files]
+        problems += [problem for rank in result.ranks for problem in rank.problems]
     _show(console, result, run, files)
     for problem in problems:
         console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
