@@ -296,10 +296,10 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
 
 
 def test_config_runs_the_trainer_by_its_command_line() -> None:
-    from tfa_perf.profile.__main__ import _parse
+    from tfa_perf.profile.command_line import parse
 
     text = "--config tuned --set train.seed=1 --set train.lr=2 --steps 5 --bars sample --device cpu"
-    options, command = _parse(text.split())
+    options, command = parse(text.split())
     assert command == [
         "-m", "tfa_perf", "train", "--config", "tuned", "--set", "train.seed=1",
         "--set", "train.lr=2", "--bars", "sample", "--steps", "5", "--device", "cpu",

@@ -86,9 +86,9 @@ def test_written_with_timers_alone_stacks_alone_or_neither(
 
 
 def test_config_of_our_trainer_is_kept() -> None:
-    from tfa_perf.profile.__main__ import _parse
+    from tfa_perf.profile.command_line import parse
 
-    options, _ = _parse(["--config", "tuned", "--set", "train.lr=2", "--bars", "synthetic:500"])
+    options, _ = parse(["--config", "tuned", "--set", "train.lr=2", "--bars", "synthetic:500"])
     assert options.settings["train"]["lr"] == 2
     assert options.settings["data"]["bars"] == "synthetic:500"
     assert json.loads(json.dumps(options.settings)) == options.settings

@@ -4,197 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
-from itertools import chain, count
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
-from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.attach import AttachError
+from tfa_perf.profile.command_line import parse, program_name
 from tfa_perf.profile.flame_svg import write_svg
-from tfa_perf.profile.gate import ConditionError, level
 from tfa_perf.profile.page import write_page
+from tfa_perf.profile.rank_table import show_ranks, slowest
 from tfa_perf.profile.run import Run
-from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, profile_running, run_profiled
+from tfa_perf.profile.sampler import ProfileResult, profile_running, run_profiled
 from tfa_perf.profile.show import show_conditions, show_end, show_table
 from tfa_perf.profile.text import print_text
 
 PAGE_FILE = "flame.html"
 PICTURE_FILE = "flame.svg"
 
-_USAGE = """python -m tfa_perf.profile [options] -- script.py args...
-       python -m tfa_perf.profile [options] -- -m package.module args...
-       python -m tfa_perf.profile [options] --config FILE [trainer options]
-       python -m tfa_perf.profile [options] --pid PID [--seconds N]"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"tfa_perf.profile: {message} (--help shows the usage)", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m tfa_perf.profile", usage=_USAGE, description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where to write the results (default: profiles/TIME-NAME)",
-    )
-    parser.add_argument(
-        "--sampler",
-        choices=SAMPLERS,
-        default="auto",
-        help="auto: py-spy, or a sampler inside the process where py-spy cannot attach; "
-        "none: phase timers alone (default: auto)",
-    )
-    parser.add_argument(
-        "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
-    )
-    parser.add_argument(
-        "--text",
-        action="store_true",
-        help="print the whole result: phase bars, the ten hottest paths, and what dominates",
-    )
-    parser.add_argument(
-        "--fail-if",
-        action="append",
-        default=[],
-        metavar="CONDITION",
-        help="exit with 1 when it holds, as 'data_wait>5%%' (share of the step) or 'step_ms>12'; "
-        "with 2 when no steps were measured; a program's own exit code other than 0 comes first",
-    )
-    parser.add_argument(
-        "--gpu-trace",
-        type=int,
-        nargs="?",
-        const=10,
-        default=0,
-        metavar="N",
-        help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
-    )
-    running = parser.add_argument_group("profile a running process (stacks only)")
-    running.add_argument("--pid", type=int, metavar="PID", help="the process to sample")
-    running.add_argument(
-        "--seconds", type=float, metavar="N", help="for how long (default: until Ctrl-C)"
-    )
-    trainer = parser.add_argument_group("profile the tfa-perf trainer")
-    trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
-    trainer.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="change one key of the config, as train.batch_size=256",
-    )
-    trainer.add_argument(
-        "--bars", metavar="SOURCE", help="CSV or Parquet file, sample, or synthetic:ROWS"
-    )
-    trainer.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
-    trainer.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
-    return parser
-
-
-def _trainer_command(options: argparse.Namespace) -> list[str]:
-    command = ["-m", "tfa_perf", "train", "--config", options.config]
-    for setting in options.sets:
-        command += ["--set", setting]
-    for name in ("bars", "steps", "device"):
-        value = getattr(options, name)
-        if value is not None:
-            command += [f"--{name}", str(value)]
-    return command
-
-
-def _program_name(command: Sequence[str], config: str | None) -> str:
-    if config is not None:
-        return Path(config).stem
-    if command[0] == "-m":
-        return command[1].rsplit(".", 1)[-1]
-    return Path(command[0]).stem
-
-
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Options and the command to run, as it would follow ``python``."""
-    own, program = list(argv), []
-    if "--" in own:
-        split = own.index("--")
-        own, program = own[:split], own[split + 1 :]
-    parser = _parser()
-    options = parser.parse_args(own)
-    trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
-    trainer += ["--set"] if options.sets else []
-    options.settings = None
-    if options.seconds is not None and options.pid is None:
-        parser.error("--seconds belongs to --pid; a program runs to its own end")
-    if options.pid is not None:
-        _check_running(parser, options, program or trainer)
-    elif options.config is not None:
-        if program:
-            parser.error("give either --config or a program after --, not both")
-        try:
-            config = load_config(options.config, options.sets)
-        except ConfigError as error:
-            parser.error(str(error))
-        bars = options.bars or config.data.bars
-        if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
-            parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
-        options.settings = config.model_dump(mode="json")
-        options.settings["data"]["bars"] = bars
-        program = _trainer_command(options)
-    elif trainer:
-        parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
-    elif not program:
-        parser.error("nothing to run; give a script after --, or --config FILE")
-    elif program[0] == "-m":
-        if len(program) < 2:
-            parser.error("-m needs a module name after it")
-    elif not Path(program[0]).exists():
-        parser.error(f"cannot find the script {program[0]!r}; check the path")
-    if not 1 <= options.rate <= 1000:
-        parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
-    if not 0 <= options.gpu_trace <= 1000:
-        parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
-    try:
-        options.fail_if = [level(text) for text in options.fail_if]
-    except ConditionError as error:
-        parser.error(str(error))
-    if options.out is None:
-        running = options.pid is not None
-        name = f"pid-{options.pid}" if running else _program_name(program, options.config)
-        options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"--out {options.out} is a file; give a folder")
-    return options, program
-
-
-def _check_running(parser: _Parser, options: argparse.Namespace, other: Sequence[str]) -> None:
-    if other or options.config is not None:
-        parser.error("give either --pid or something to run, not both")
-    if options.sampler in ("inprocess", "none"):
-        parser.error(f"--sampler {options.sampler}: a running process is sampled by py-spy alone")
-    if options.pid < 1:
-        parser.error(f"--pid is {options.pid}; give a process id, 1 or more")
-    if options.seconds is not None and not 0 < options.seconds < float("inf"):
-        parser.error(f"--seconds is {options.seconds}; give a number above 0")
-
-
-def _unused(folder: Path) -> Path:
-    """The folder, or its name with the first number behind it that no other run has taken."""
-    taken = (folder.with_name(f"{folder.name}-{n}") for n in count(2))
-    return next(path for path in chain([folder], taken) if not path.exists())
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the program's exit code, or a gate's where that is 0."""
-    options, command = _parse(sys.argv[1:] if argv is None else argv)
+    options, command = parse(sys.argv[1:] if argv is None else argv)
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
@@ -205,33 +36,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
         return 1
-    run = Run.of(result.run)
     files, problems = list(result.files), list(result.problems)
-    for path, write in (
-        (options.out / PICTURE_FILE, write_svg),
-        (options.out / PAGE_FILE, _write_page),
-    ):
-        problems += _write(path, write, run, files)
+    for rank in result.ranks:
+        files += rank.files
+        problems += rank.problems
+    runs = [Run.of(rank.run) for rank in result.ranks] or [Run.of(result.run)]
+    # One picture and one text show one rank: the one that the others wait for.
+    shown = runs[slowest(runs) or 0]
+    title = f"Where a step of {result.run.name} goes"
+    writers: list[tuple[str, Callable[[Path], Path]]] = [
+        (PICTURE_FILE, lambda path: write_svg(path, shown)),
+        (PAGE_FILE, lambda path: write_page(path, runs, title=title, selector=len(runs) > 1)),
+    ]
+    for name, write in writers:
+        problems += _write(options.out / name, write, files)
+    if result.ranks:
+        show_ranks(console, runs)
     if options.text:
-        print_text(console, run)
-    else:
-        show_table(console, run)
+        print_text(console, shown)
+    elif not result.ranks:
+        show_table(console, shown)
     show_end(console, result, files)
     for problem in problems:
         console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
-    return result.exit_code or show_conditions(console, run, options.fail_if)
+    return result.exit_code or show_conditions(console, runs, options.fail_if)
 
 
-def _write_page(path: Path, run: Run) -> Path:
-    return write_page(path, [run], title=f"Where a step of {run.label} goes")
-
-
-def _write(
-    path: Path, write: Callable[[Path, Run], Path], run: Run, files: list[Path]
-) -> list[str]:
+def _write(path: Path, write: Callable[[Path], Path], files: list[Path]) -> list[str]:
     """Add the file to `files`; the problem where it cannot be written."""
     try:
-        files.insert(0, write(path, run))
+        files.insert(0, write(path))
     except OSError as error:
         return [f"cannot write {path}: {error.strerror}"]
     return []
@@ -246,7 +80,7 @@ def _profile(options: argparse.Namespace, command: Sequence[str]) -> ProfileResu
         sampler=options.sampler,
         rate=options.rate,
         gpu_trace=options.gpu_trace,
-        name=_program_name(command, options.config),
+        name=program_name(command, options.config),
         config=options.settings,
     )
 

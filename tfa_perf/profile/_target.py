@@ -78,7 +78,7 @@ def _environment() -> dict[str, str]:
     return found
 
 
-class _Run:
+class ProgramRun:
     """Timers and hooks from the program's first line to the end of its exit handlers."""
 
     def __init__(self, options: dict[str, Any], order: str) -> None:
@@ -97,13 +97,19 @@ class _Run:
         sample = self._sampler.sample if self._sampler is not None else lambda on: None
         if pid:
             sample = stop_pyspy(int(pid[0]))
-        # Steps traced on the GPU follow the warm-up.
-        first_step = FIRST_STEP + options["gpu_trace"]
+        # Steps traced on the GPU follow the warm-up. Ranks share a py-spy and wait for each other,
+        # so a plain block of one would slow a profiled block of another.
+        first_step = FIRST_STEP + options["gpu_trace"] if options["ranks"] else sys.maxsize
         self._probe = OverheadProbe(recorder, self._log, self._gpu.cut, sample, first_step)
         self._open.enter_context(hooked(self._cut))
         self._children = ChildPhases(options["children"], self._pid)
         self._open.enter_context(on_import({"multiprocessing.util": self._children.follow}))
-        announce({"children": options["children"], "root": self._pid})
+        told = {"children": options["children"], "root": self._pid}
+        if options["ranks"]:
+            shared = {key: options[key] for key in ("ranks", "rate", "gpu_trace")}
+            # What halts py-spy is not for the ranks.
+            told |= {**shared, "order": sampler}
+        announce(told)
         self.interrupted = False
 
     def _cut(self) -> None:
@@ -185,7 +191,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     program = sys.argv[2:]
     _allow_ptrace()
-    run = _Run(options, _wait_for_go(options["ready"], options["go"]))
+    run = ProgramRun(options, _wait_for_go(options["ready"], options["go"]))
     # Registered first, so it runs last: the program's own exit handlers are part of the program.
     atexit.register(run.finish)
     sys.excepthook = _excepthook

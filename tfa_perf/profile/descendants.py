@@ -27,10 +27,27 @@ def start(text: str, spawned: bool) -> None:
     """Called in a new interpreter before the program's first line."""
     options = json.loads(text)
     if spawned:
-        children = ChildPhases(options["children"], options["root"])
-        stack = ExitStack()
-        stack.callback(children.write)
-        stack.enter_context(hooked())
-        children.start()
-        _kept.append(children)
-        atexit.register(stack.close)
+        _start_worker(options)
+    elif "ranks" in options:
+        _start_rank(options, int(os.environ["RANK"]))
+
+
+def _start_worker(options: dict[str, Any]) -> None:
+    children = ChildPhases(options["children"], options["root"])
+    stack = ExitStack()
+    stack.callback(children.write)
+    stack.enter_context(hooked())
+    children.start()
+    _kept.append(children)
+    atexit.register(stack.close)
+
+
+def _start_rank(options: dict[str, Any], rank: int) -> None:
+    from tfa_perf.profile._target import ProgramRun
+
+    base = os.path.join(options["ranks"], str(rank))
+    with open(f"{base}.pid", "w", encoding="utf-8") as file:
+        file.write(str(os.getpid()))
+    files = {"phases": f"{base}.json", "stacks": f"{base}.stacks", "trace": f"{base}.trace"}
+    run = ProgramRun({**options, **files, "ranks": None}, options["order"])
+    atexit.register(run.finish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -54,6 +55,7 @@ class ProfileResult:
     `exit_code` is the program's own, 128 + n when signal n ended it. `sampler` is the one that ran
     (``pyspy``, ``inprocess`` or ``none``) and `reason` says in a few words why that one. `times` is
     None when the program ended without running its exit handlers. `run` is what ``run.json`` holds,
+    `ranks` are the results of torchrun's ranks, in order, each in a folder of its own.
     `files` are those written and `problems` says which could not be.
     """
 
@@ -68,6 +70,7 @@ class ProfileResult:
     run: RunFile
     files: tuple[Path, ...]
     problems: tuple[str, ...] = ()
+    ranks: tuple[ProfileResult, ...] = ()
 
 
 def _keyboard_reaches_us() -> bool:
@@ -116,6 +119,18 @@ class _WorkFiles:
         self.trace = folder / "trace.json"
         self.children = folder / "children"
         self.children.mkdir()
+        self.ranks = folder / "ranks"
+        self.ranks.mkdir()
+
+    def of_rank(self, rank: int) -> _WorkFiles:
+        """The files of one of torchrun's ranks; py-spy's are those of all processes."""
+        files = copy.copy(self)
+        files.phases = self.ranks / f"{rank}.json"
+        files.trace = self.ranks / f"{rank}.trace"
+        own = self.ranks / f"{rank}.stacks"
+        if own.exists():
+            files.stacks = own
+        return files
 
 
 def _choose(
@@ -190,7 +205,7 @@ def _launch(
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
     options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
-    options["children"] = str(files.children)
+    options |= {"children": str(files.children), "ranks": str(files.ranks)}
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
     with (
@@ -377,4 +392,21 @@ def run_profiled(
         files = _WorkFiles(Path(folder))
         labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
         ended = _launch(command, sampler, rate, gpu_trace, files, streams)
-        return _collect(tuple(command), ended, rate, files, out_dir, labels)
+        result = _collect(tuple(command), ended, rate, files, out_dir, labels)
+        return replace(result, ranks=_collect_ranks(result, ended, files, out_dir, labels))
+
+
+def _collect_ranks(
+    whole: ProfileResult, ended: _Ended, files: _WorkFiles, out_dir: Path, labels: _Labels
+) -> tuple[ProfileResult, ...]:
+    """The results of the ranks that torchrun started, each in a folder of its own."""
+    found = []
+    for path in sorted(files.ranks.glob("*.pid"), key=lambda path: int(path.stem)):
+        rank = int(path.stem)
+        folder = out_dir / f"rank{rank}"
+        folder.mkdir(exist_ok=True)
+        its = ended._replace(pid=int(path.read_text(encoding="utf-8")))
+        named = labels._replace(name=f"{labels.name} rank {rank}")
+        own = files.of_rank(rank)
+        found.append(_collect(whole.command, its, whole.rate, own, folder, named))
+    return tuple(found)

@@ -59,20 +59,22 @@ def show_end(console: Console, result: ProfileResult, files: Sequence[Path]) -> 
         console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
 
 
-def show_conditions(console: Console, run: Run, conditions: Sequence[Condition]) -> int:
-    """0 when none of the conditions is met, 1 when one is, 2 when one cannot be told."""
+def show_conditions(console: Console, runs: Sequence[Run], conditions: Sequence[Condition]) -> int:
+    """0 when none of the conditions is met by any run, 1 when one is, 2 when one cannot be told."""
     met = 0
     try:
-        for condition in conditions:
-            if not run.steps:
-                raise ConditionError(
-                    f"--fail-if {condition.text!r}: no steps were measured; run at least two"
-                )
-            outcome = check_run(condition, run.rows, run.ms_per_step)
-            met |= outcome.met
-            sign = "met" if outcome.met else "not met"
-            text = f"{condition.text}: {sign}, {outcome.why}"
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
+        for run in runs:
+            of = f"{run.label}: " if len(runs) > 1 else ""
+            for condition in conditions:
+                if not run.steps:
+                    raise ConditionError(
+                        f"--fail-if {condition.text!r}: no steps were measured; run at least two"
+                    )
+                outcome = check_run(condition, run.rows, run.ms_per_step)
+                met |= outcome.met
+                sign = "met" if outcome.met else "not met"
+                text = f"{of}{condition.text}: {sign}, {outcome.why}"
+                console.print(text, soft_wrap=True, markup=False, highlight=False)
     except ConditionError as error:
         console.print(f"tfa_perf.profile: {error}", soft_wrap=True, markup=False, highlight=False)
         return 2
