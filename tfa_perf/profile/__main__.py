@@ -16,6 +16,8 @@ from rich.table import Table
 
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.gpu_report import device_cells, show_device
+from tfa_perf.profile.memory import MemrayMissing, check_memray, run_memory
+from tfa_perf.profile.memory_report import show_memory
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
@@ -61,6 +63,11 @@ def _parser() -> _Parser:
         default=0,
         metavar="N",
         help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
+    )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="what the program holds in memory at its peak, through memray, instead of times",
     )
     trainer = parser.add_argument_group("profile the tfa-perf trainer")
     trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
@@ -136,6 +143,13 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
     if not 0 <= options.gpu_trace <= 1000:
         parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
+    if options.memory and options.gpu_trace:
+        parser.error("--memory gives no times, so it cannot go with --gpu-trace; run it by itself")
+    if options.memory:
+        try:
+            check_memray()
+        except MemrayMissing as error:
+            parser.error(str(error))
     if options.out is None:
         name = _program_name(program, options.config)
         options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
@@ -187,6 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
+        if options.memory:
+            name = _program_name(command, options.config)
+            profile = run_memory(command, options.out, name=name)
+            show_memory(console, profile, name)
+            return profile.exit_code
         result = run_profiled(
             command,
             options.out,

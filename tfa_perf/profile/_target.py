@@ -24,6 +24,7 @@ from typing import Any
 from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
+from tfa_perf.profile.memory_target import GpuMemory, tracker
 from tfa_perf.profile.phases import Recorder, recording
 from tfa_perf.profile.steps import StepLog
 
@@ -88,8 +89,10 @@ class _Run:
         self._open.enter_context(recording(recorder))
         mark_s = 0.0 if order == "none" else max(0.03, 4 / options["rate"])
         self._log = StepLog(recorder, mark_s)
-        self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
-        self._open.enter_context(hooked(self._gpu.cut))
+        self._gpu = GpuProfile(recorder, self._log, options.get("gpu_trace", 0), options["trace"])
+        self._memory = GpuMemory(recorder) if "memory" in options else None
+        self.tracker = tracker(options["memory"]) if "memory" in options else None
+        self._open.enter_context(hooked(self._gpu.cut if self.tracker is None else None))
         self.interrupted = False
 
     def finish(self) -> None:
@@ -101,8 +104,12 @@ class _Run:
         if not found.measured_steps:
             device = None
         times = replace(found, device=device, gpu_trace_problem=problem).to_json()
+        if self._memory is not None:
+            times["gpu_memory"] = self._memory.found()
         self._open.close()
         try:
+            if self.tracker is not None:
+                self.tracker.__exit__(None, None, None)
             times["environment"] = _environment()
             write_json(self._options["phases"], times)
             if self._sampler is not None:
@@ -169,6 +176,9 @@ def main() -> None:
     # Registered first, so it runs last: the program's own exit handlers are part of the program.
     atexit.register(run.finish)
     sys.excepthook = _excepthook
+    if run.tracker is not None:
+        # memray knows the frames from the one it is entered in, so that is this one.
+        run.tracker.__enter__()
     try:
         if program[0] == "-m":
             sys.argv = program[1:]

@@ -27,10 +27,12 @@ _NOTE = (
 _SHOWN_SHARE = 0.01
 
 
-def chart_page(title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]]]) -> str:
+def chart_page(
+    title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]]], note: str = _NOTE
+) -> str:
     """The page's text: `top` is HTML before the charts, a group is a label with its charts.
 
-    With several groups one is chosen at a time, the first at first.
+    `note` says what the widths are. With several groups one is chosen at a time.
     """
     data: list[dict[str, Any]] = [
         {"label": label, "charts": [vars(chart) for chart in charts]} for label, charts in groups
@@ -45,7 +47,8 @@ def chart_page(title: str, top: str, groups: Sequence[tuple[str, Sequence[Chart]
         '<div class="controls"><label id="runs">run <select id="run"></select></label>'
         '<label id="roots">stacks of <select id="root"></select></label>'
         '<input id="find" type="search" placeholder="find frames" aria-label="find frames">'
-        f'<output id="found"></output></div><p id="info">{_NOTE}</p><div id="flame"></div>'
+        f'<output id="found"></output></div><p id="info">{html.escape(note)}</p>'
+        '<div id="flame"></div>'
         f"<script>{get_plotlyjs()}</script><script>const groups = {text};{SCRIPT}</script>"
         "</body></html>\n"
     )

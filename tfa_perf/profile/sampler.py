@@ -103,7 +103,7 @@ def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _WorkFiles:
+class WorkFiles:
     """Where the program and py-spy write before the results are put together."""
 
     def __init__(self, folder: Path) -> None:
@@ -111,10 +111,11 @@ class _WorkFiles:
         self.phases = folder / "phases.json"
         self.log = folder / "py-spy.log"
         self.trace = folder / "trace.json"
+        self.memory = folder / "memory.bin"
 
 
 def _choose(
-    sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: _WorkFiles
+    sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: WorkFiles
 ) -> tuple[PySpy | None, str, str]:
     """Start the sampler asked for, or the next best: (py-spy if running, which, why)."""
     if sampler == "none":
@@ -146,7 +147,7 @@ def _supervise(
     go: IO[bytes],
     sampler: Sampler,
     rate: int,
-    files: _WorkFiles,
+    files: WorkFiles,
 ) -> _Ended:
     """Attach the sampler to the waiting child, let it run, and end everything with it."""
     spy, used, reason = None, "none", "the program did not start"
@@ -171,19 +172,20 @@ def _supervise(
     return _Ended(child.pid, 128 - code if code < 0 else code, used, reason, wall_s)
 
 
-def _launch(
+def launch(
     command: Sequence[str],
     sampler: Sampler,
     rate: int,
-    gpu_trace: int,
-    files: _WorkFiles,
+    more: Mapping[str, int | str],
+    files: WorkFiles,
     streams: dict[str, Any],
 ) -> _Ended:
+    """Run the program in a process of its own; `more` are further options of `_target`."""
     ready_in, ready_out = os.pipe()
     go_in, go_out = os.pipe()
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
-    options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
+    options |= {"trace": str(files.trace), **more}
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
     with (
@@ -209,7 +211,7 @@ def _collect(
     command: tuple[str, ...],
     ended: _Ended,
     rate: int,
-    files: _WorkFiles,
+    files: WorkFiles,
     out_dir: Path,
     labels: _Labels,
 ) -> ProfileResult:
@@ -319,7 +321,7 @@ def run_profiled(
     out_dir.mkdir(parents=True, exist_ok=True)
     streams = {"env": env, "cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr}
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
-        files = _WorkFiles(Path(folder))
+        files = WorkFiles(Path(folder))
         labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
-        ended = _launch(command, sampler, rate, gpu_trace, files, streams)
+        ended = launch(command, sampler, rate, {"gpu_trace": gpu_trace}, files, streams)
         return _collect(tuple(command), ended, rate, files, out_dir, labels)
