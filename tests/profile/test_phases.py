@@ -217,9 +217,8 @@ def test_a_pause_keeps_out_the_phases_opened_in_it() -> None:
     with recording(Recorder()) as recorder:
         started = time.perf_counter()
         recorder.lap()
-        with phase("forward"):
-            with recorder.pause(), phase("paused"):
-                time.sleep(0.05)
+        with phase("forward"), recorder.pause(), phase("paused"):
+            time.sleep(0.05)
         lap = recorder.lap()
         elapsed = time.perf_counter() - started
     assert lap.calls == {"forward": 1}
