@@ -271,6 +271,18 @@ def test_a_real_trace_of_the_host_gives_its_ops_to_the_phases(
     assert summarize(events) is None
 
 
+def test_a_profiler_of_the_program_s_own_is_left_alone(tmp_path: Path) -> None:
+    with recording(Recorder()) as recorder:
+        window = TraceWindow(recorder, 3, str(tmp_path / "trace.json"))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as theirs:
+            torch.ones(3).cumsum(0)
+            window.start()
+            assert not window.running
+            torch.ones(3).cos()
+    assert window.problem == "no GPU trace: the program runs torch.profiler itself"
+    assert {"aten::cumsum", "aten::cos"} <= {event.key for event in theirs.key_averages()}
+
+
 def test_nothing_is_traced_without_a_device(tmp_path: Path) -> None:
     if torch.cuda.is_initialized():
         pytest.skip("another test has initialised CUDA")
@@ -408,5 +420,5 @@ def test_cuda_program_with_a_profiler_of_its_own_keeps_it(
     assert result.exit_code == 0
     assert result.times is not None
     assert result.run.gpu_trace is None
-    assert "no GPU trace" in result.times.gpu_trace_problem
+    assert "runs torch.profiler itself" in result.times.gpu_trace_problem
     assert result.times.steps == 20

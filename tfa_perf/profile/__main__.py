@@ -12,6 +12,8 @@ from rich.console import Console
 from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.command_line import parse, program_name
 from tfa_perf.profile.flame_svg import write_svg
+from tfa_perf.profile.memory import run_memory
+from tfa_perf.profile.memory_report import show_memory
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.rank_table import show_ranks, slowest
 from tfa_perf.profile.run import Run
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
+        if options.memory:
+            return _profile_memory(console, options, command)
         result = _profile(options, command)
     except AttachError as error:
         console.print(f"tfa_perf.profile: {error}", markup=False, soft_wrap=True)
@@ -69,6 +73,13 @@ def _write(path: Path, write: Callable[[Path], Path], files: list[Path]) -> list
     except OSError as error:
         return [f"cannot write {path}: {error.strerror}"]
     return []
+
+
+def _profile_memory(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:
+    name = program_name(command, options.config)
+    found = run_memory(command, options.out, name=name)
+    show_memory(console, found, name)
+    return found.exit_code
 
 
 def _profile(options: argparse.Namespace, command: Sequence[str]) -> ProfileResult:

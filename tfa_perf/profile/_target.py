@@ -21,11 +21,13 @@ from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tfa_perf.profile.atomic import write_text
 from tfa_perf.profile.children import ChildPhases
 from tfa_perf.profile.descendants import announce
 from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
+from tfa_perf.profile.memory_target import MemoryRun
 from tfa_perf.profile.overhead import FIRST_STEP, OverheadProbe, stop_pyspy
 from tfa_perf.profile.phases import Recorder, recording
 from tfa_perf.profile.post_import import on_import
@@ -54,14 +56,6 @@ def _wait_for_go(ready: int, go: int) -> str:
     if not order:
         raise SystemExit("the profiler that started this process has gone away")
     return order
-
-
-def write_json(path: str, data: dict[str, Any]) -> None:
-    """Write through a temporary file, so that a reader never sees half of it."""
-    partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    os.replace(partial, path)
 
 
 def _environment() -> dict[str, str]:
@@ -110,7 +104,6 @@ class ProgramRun:
             # What halts py-spy is not for the ranks.
             told |= {**shared, "order": sampler}
         announce(told)
-        self.interrupted = False
 
     def _cut(self) -> None:
         # The steps of a forked child are not the program's.
@@ -130,18 +123,22 @@ class ProgramRun:
         self._open.close()
         try:
             times["environment"] = _environment()
-            write_json(self._options["phases"], times)
+            write_text(self._options["phases"], json.dumps(times))
             if self._sampler is not None:
-                write_json(self._options["stacks"], self._sampler.stop())
+                write_text(self._options["stacks"], json.dumps(self._sampler.stop()))
         except OSError as error:
             print(f"tfa_perf.profile: cannot write the profile: {error}", file=sys.stderr)
-        if self.interrupted:
-            # What Python does after an uncaught KeyboardInterrupt: shells tell it from an exit.
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
+
+
+def _end_interrupted(interrupted: list[BaseException]) -> None:
+    """What Python does after an uncaught KeyboardInterrupt: shells tell it from an exit."""
+    if not interrupted:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _without_launcher(trace: TracebackType | None) -> TracebackType | None:
@@ -191,10 +188,17 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     program = sys.argv[2:]
     _allow_ptrace()
-    run = ProgramRun(options, _wait_for_go(options["ready"], options["go"]))
-    # Registered first, so it runs last: the program's own exit handlers are part of the program.
+    order = _wait_for_go(options["ready"], options["go"])
+    run: ProgramRun | MemoryRun
+    run = MemoryRun(options) if "memory" in options else ProgramRun(options, order)
+    interrupted: list[BaseException] = []
+    # Registered first, so they run last: the program's own exit handlers are part of the program.
+    atexit.register(_end_interrupted, interrupted)
     atexit.register(run.finish)
     sys.excepthook = _excepthook
+    if isinstance(run, MemoryRun):
+        # memray knows the frames from the one it is entered in: this one, below the program.
+        run.tracker.__enter__()
     try:
         if program[0] == "-m":
             sys.argv = program[1:]
@@ -204,7 +208,7 @@ def main() -> None:
             _run_script(program[0])
     except KeyboardInterrupt as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        run.interrupted = True
+        interrupted.append(error)
 
 
 if __name__ == "__main__":

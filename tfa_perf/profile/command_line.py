@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.gate import ConditionError, level
+from tfa_perf.profile.memory import MemrayMissing, check_memray
 from tfa_perf.profile.sampler import SAMPLERS
 
 __all__ = ["parse", "program_name"]
@@ -73,6 +74,11 @@ def _parser() -> _Parser:
         default=0,
         metavar="N",
         help="trace N steps after warm-up on the GPU, kept out of the times (default: 10)",
+    )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="what the program holds in memory at its peak, through memray, instead of times",
     )
     running = parser.add_argument_group("profile a running process (stacks only)")
     running.add_argument("--pid", type=int, metavar="PID", help="the process to sample")
@@ -157,6 +163,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
     if not 0 <= options.gpu_trace <= 1000:
         parser.error(f"--gpu-trace is {options.gpu_trace}; give 0 to 1000 steps")
+    if options.memory:
+        _check_memory(parser, options)
     try:
         options.fail_if = [level(text) for text in options.fail_if]
     except ConditionError as error:
@@ -168,6 +176,21 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out {options.out} is a file; give a folder")
     return options, program
+
+
+def _check_memory(parser: _Parser, options: argparse.Namespace) -> None:
+    for name, given in (
+        ("--gpu-trace", options.gpu_trace),
+        ("--pid", options.pid),
+        ("--text", options.text),
+        ("--fail-if", options.fail_if),
+    ):
+        if given:
+            parser.error(f"--memory gives no times, so it cannot go with {name}; run it by itself")
+    try:
+        check_memray()
+    except MemrayMissing as error:
+        parser.error(str(error))
 
 
 def _check_running(parser: _Parser, options: argparse.Namespace, other: Sequence[str]) -> None:

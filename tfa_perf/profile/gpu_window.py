@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tfa_perf.profile.gpu import DeviceSpans, DeviceTimes
+from tfa_perf.profile.gpu import CAPTURES, DeviceSpans, DeviceTimes
 from tfa_perf.profile.phases import Recorder, phase
 from tfa_perf.profile.steps import MAX_WARMUP_STEPS, StepLog
 
@@ -55,6 +55,13 @@ class TraceWindow:
     def start(self) -> None:
         """Start tracing, where no profiler of the program's own is running."""
         torch: Any = sys.modules["torch"]
+        if torch.autograd._profiler_enabled():
+            # A second one would not fail: it would take over the first one's trace.
+            self.problem = "no GPU trace: the program runs torch.profiler itself"
+            return
+        if CAPTURES.running:
+            self.problem = "no GPU trace: a CUDA graph was being captured on another thread"
+            return
         activities = [torch.profiler.ProfilerActivity.CPU]
         with self._recorder.pause(), _quiet_kineto():
             try:

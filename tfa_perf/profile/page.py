@@ -32,7 +32,8 @@ def chart_page(
 ) -> str:
     """The page's text: `top` is HTML before the charts, a group is a label with its charts.
 
-    With several groups one is chosen at a time, the first at first. `note` stands above the chart.
+    With several groups one is chosen at a time, the first at first. `note`, text, stands above the
+    chart.
     """
     data: list[dict[str, Any]] = [
         {"label": label, "charts": [vars(chart) for chart in charts]} for label, charts in groups
@@ -47,7 +48,8 @@ def chart_page(
         '<div class="controls"><label id="runs">run <select id="run"></select></label>'
         '<label id="roots">show <select id="root"></select></label>'
         '<input id="find" type="search" placeholder="find frames" aria-label="find frames">'
-        f'<output id="found"></output></div><p id="info">{note}</p><div id="flame"></div>'
+        f'<output id="found"></output></div><p id="info">{html.escape(note)}</p>'
+        '<div id="flame"></div>'
         f"<script>{get_plotlyjs()}</script><script>const groups = {text};{SCRIPT}</script>"
         "</body></html>\n"
     )

@@ -109,7 +109,7 @@ def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _WorkFiles:
+class WorkFiles:
     """Where the program and py-spy write before the results are put together."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,8 +121,9 @@ class _WorkFiles:
         self.children.mkdir()
         self.ranks = folder / "ranks"
         self.ranks.mkdir()
+        self.memory = folder / "memory.bin"
 
-    def of_rank(self, rank: int) -> _WorkFiles:
+    def of_rank(self, rank: int) -> WorkFiles:
         """The files of one of torchrun's ranks; py-spy's are those of all processes."""
         files = copy.copy(self)
         files.phases = self.ranks / f"{rank}.json"
@@ -134,7 +135,7 @@ class _WorkFiles:
 
 
 def _choose(
-    sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: _WorkFiles
+    sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: WorkFiles
 ) -> tuple[PySpy | None, str, str]:
     """Start the sampler asked for, or the next best: (py-spy if running, which, why)."""
     if sampler == "none":
@@ -166,7 +167,7 @@ def _supervise(
     go: IO[bytes],
     sampler: Sampler,
     rate: int,
-    files: _WorkFiles,
+    files: WorkFiles,
 ) -> _Ended:
     """Attach the sampler to the waiting child, let it run, and end everything with it."""
     spy, used, reason = None, "none", "the program did not start"
@@ -192,19 +193,20 @@ def _supervise(
     return _Ended(child.pid, 128 - code if code < 0 else code, used, reason, wall_s)
 
 
-def _launch(
+def launch(
     command: Sequence[str],
     sampler: Sampler,
     rate: int,
-    gpu_trace: int,
-    files: _WorkFiles,
+    more: Mapping[str, int | str],
+    files: WorkFiles,
     streams: dict[str, Any],
 ) -> _Ended:
+    """Run the program in a process of its own; `more` are further options of `_target`."""
     ready_in, ready_out = os.pipe()
     go_in, go_out = os.pipe()
     options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
-    options |= {"gpu_trace": gpu_trace, "trace": str(files.trace)}
+    options |= {"trace": str(files.trace), **more}
     options |= {"children": str(files.children), "ranks": str(files.ranks)}
     target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
     children: list[subprocess.Popen[Any]] = []
@@ -231,7 +233,7 @@ def _collect(
     command: tuple[str, ...],
     ended: _Ended,
     rate: int,
-    files: _WorkFiles,
+    files: WorkFiles,
     out_dir: Path,
     labels: _Labels,
 ) -> ProfileResult:
@@ -389,15 +391,15 @@ def run_profiled(
     out_dir.mkdir(parents=True, exist_ok=True)
     streams = {"env": env, "cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr}
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
-        files = _WorkFiles(Path(folder))
+        files = WorkFiles(Path(folder))
         labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
-        ended = _launch(command, sampler, rate, gpu_trace, files, streams)
+        ended = launch(command, sampler, rate, {"gpu_trace": gpu_trace}, files, streams)
         result = _collect(tuple(command), ended, rate, files, out_dir, labels)
         return replace(result, ranks=_collect_ranks(result, ended, files, out_dir, labels))
 
 
 def _collect_ranks(
-    whole: ProfileResult, ended: _Ended, files: _WorkFiles, out_dir: Path, labels: _Labels
+    whole: ProfileResult, ended: _Ended, files: WorkFiles, out_dir: Path, labels: _Labels
 ) -> tuple[ProfileResult, ...]:
     """The results of the ranks that torchrun started, each in a folder of its own."""
     found = []
