@@ -13,7 +13,7 @@ from tfa_perf.demo import sides as sides_module
 from tfa_perf.demo.sides import MismatchError, SeveralSeriesError, build_sides
 from tfa_perf.demo.table import step_table
 from tfa_perf.demo.timing import StepTimes
-from tfa_perf.profile.phases import Lap
+from tfa_perf.profile.laps import Lap
 
 TINY = [
     "data.window=8",

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from tfa_perf.cli import main
 from tfa_perf.profile.comparison import NotComparableError, compare_runs, mismatches
 from tfa_perf.profile.difference import Difference
-from tfa_perf.profile.flame import MAIN, Stack
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.run_file import RunFile, read_run, write_run
 from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import Stack
 from tfa_perf.profile.steps import PhaseRow
 
 SCRIPT = """

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from tfa_perf.profile import Recorder, phase, recording
-from tfa_perf.profile.flame import MAIN, phase_shares
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.samples import MAIN
 from tfa_perf.profile.source import phase_of
+from tfa_perf.profile.stacks import phase_shares
 
 
 @pytest.fixture

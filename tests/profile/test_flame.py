@@ -9,20 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfa_perf.profile import flame, steps
-from tfa_perf.profile.flame import (
-    MAIN,
-    OUTSIDE_STEPS,
-    Frame,
-    Sample,
-    Stack,
-    Window,
-    build_tree,
-    collapsed,
-    phase_shares,
-    read_samples,
-    root_at_phases,
-    speedscope,
-)
+from tfa_perf.profile.flame import build_tree, collapsed, speedscope
+from tfa_perf.profile.samples import MAIN, Frame, Sample, read_samples
+from tfa_perf.profile.stacks import OUTSIDE_STEPS, Stack, Window, phase_shares, root_at_phases
 
 names = st.sampled_from(["forward", "backward", "f (a.py:1)", "g (b.py:2)", "<module> (c.py)"])
 stacks = st.lists(

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Stack
 from tfa_perf.profile.icicle import Chart, busy_threads, main_chart, thread_charts
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.palette import change_colour, phase_colour
 from tfa_perf.profile.run import Run
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import OUTSIDE_STEPS, Stack
 from tfa_perf.profile.steps import PhaseRow
 
 ROWS = [

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfa_perf.profile.flame import MAIN, Stack
 from tfa_perf.profile.flame_svg import write_svg
 from tfa_perf.profile.run import Run
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import Stack
 from tfa_perf.profile.steps import PhaseRow
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tfa_perf.profile import lap_blocks
 from tfa_perf.profile.lap_blocks import LapSeries
-from tfa_perf.profile.phases import OTHER, Lap, Recorder, phase, recording
+from tfa_perf.profile.laps import OTHER, Lap
+from tfa_perf.profile.phases import Recorder, phase, recording
 from tfa_perf.profile.steps import PhaseTimes, StepLog
 
 seconds = st.integers(0, 10**7).map(lambda ns: ns / 1e9)

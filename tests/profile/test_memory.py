@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from tfa_perf.profile import Recorder, phase, recording
-from tfa_perf.profile.flame import Stack
 from tfa_perf.profile.memory import memory_chart, run_memory
 from tfa_perf.profile.memory_target import GpuMemory
+from tfa_perf.profile.stacks import Stack
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

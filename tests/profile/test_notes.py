@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tfa_perf.profile.laps import OTHER, Lap
 from tfa_perf.profile.notes import disagreements, step_note
-from tfa_perf.profile.phases import OTHER, Lap
 from tfa_perf.profile.steps import PhaseRow, PhaseTimes
 
 

@@ -7,15 +7,16 @@ from types import ModuleType
 
 import pytest
 
-from tfa_perf.profile.flame import Frame, find_phase
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
+from tfa_perf.profile.samples import Frame
 from tfa_perf.profile.source import definition_line, phase_of
+from tfa_perf.profile.stacks import find_phase
 
 # Each line that ends in `# NAME: PHASE` calls here(); the stack seen from it must have that phase.
 PROGRAM = """
 from tfa_perf import profile
 from tfa_perf.profile import phase as timed, phase
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 
 def plain(here):

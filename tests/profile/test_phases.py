@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfa_perf.profile import Recorder, phase, recording
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 
 def spin(ms: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfa_perf.profile.flame import DATALOADER_WORKERS
+from tfa_perf.profile.laps import DATALOADER_WORKERS
 from tfa_perf.profile.sampler import run_profiled
 
 SCRIPT = Path(__file__).parent / "scripts" / "train_workers.py"

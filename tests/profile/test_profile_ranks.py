@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tfa_perf.profile.flame import MAIN
 from tfa_perf.profile.rank_table import slowest
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.run_file import read_run
+from tfa_perf.profile.samples import MAIN
 from tfa_perf.profile.steps import PhaseRow
 
 SCRIPT = Path(__file__).parent / "scripts" / "train_ranks.py"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, phase_shares
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import OUTSIDE_STEPS, phase_shares
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 PHASES = {

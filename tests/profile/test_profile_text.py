@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tfa_perf.profile.flame import MAIN, Stack, build_tree
-from tfa_perf.profile.phases import OTHER, Lap
+from tfa_perf.profile.flame import build_tree
+from tfa_perf.profile.laps import OTHER, Lap
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import Stack
 from tfa_perf.profile.steps import PhaseRow, PhaseTimes
 from tfa_perf.profile.text import hottest, print_text
 from tfa_perf.profile.verdict import RULES, verdict

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfa_perf.profile.flame import MAIN, Stack
 from tfa_perf.profile.page import Run, write_page
 from tfa_perf.profile.run_file import RunFile, RunFileError, StackTable, read_run, write_run
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import Stack
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "profile-format.md"
 

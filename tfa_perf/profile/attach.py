@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tfa_perf.profile.flame import MAIN, Stack, read_samples, root_at_phases
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.pyspy import PySpy, find_pyspy
+from tfa_perf.profile.samples import MAIN, read_samples
+from tfa_perf.profile.stacks import Stack, root_at_phases
 
 _FLUSH_LIMIT_S = 30.0
 

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.gate import ConditionError, level
+from tfa_perf.profile.launch import SAMPLERS
 from tfa_perf.profile.memory import MemrayMissing, check_memray
-from tfa_perf.profile.sampler import SAMPLERS
 
 __all__ = ["parse", "program_name"]
 

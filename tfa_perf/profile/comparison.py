@@ -8,7 +8,7 @@ from typing import Any
 
 from tfa_perf.profile.intervals import MIN_RUNS, Interval, batch_means, mean_difference
 from tfa_perf.profile.lap_blocks import StepBlocks
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.run_file import RunFile
 from tfa_perf.profile.steps import PhaseTimes
 

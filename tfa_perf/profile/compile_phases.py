@@ -11,6 +11,7 @@ from typing import Any
 
 from tfa_perf.profile import phases
 from tfa_perf.profile.phases import Recorder, phase
+from tfa_perf.profile.spans import Spans
 
 Function = Callable[..., Any]
 Undo = Callable[[], None]
@@ -51,7 +52,7 @@ def _compiling(name: str) -> Iterator[None]:
         spans.leave(span)
 
 
-def _waiting(recorder: Recorder) -> phases._Spans:
+def _waiting(recorder: Recorder) -> Spans:
     """The spans of the thread that waits for a compilation on this one."""
     # A backward graph is compiled on a thread that autograd made, and Python knows no more of it
     # than that; the main thread stands in backward() meanwhile.

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tfa_perf.profile.device_times import DeviceTimes
-from tfa_perf.profile.phases import OTHER, Recorder, phase
+from tfa_perf.profile.laps import OTHER
+from tfa_perf.profile.phases import Recorder
+from tfa_perf.profile.spans import Span
 from tfa_perf.profile.steps import COMPILE_PHASES
 
 # Events cost the host a few microseconds each. After these many steps they are recorded in a tenth
@@ -41,7 +43,7 @@ class _Mark:
 
 
 class _Open(NamedTuple):
-    span: phase | None
+    span: Span | None
     name: str
     mark: _Mark | None
 
@@ -107,10 +109,10 @@ class DeviceSpans:
         self._untimed = 0
         self._problem = ""
 
-    def enter(self, span: phase) -> None:
+    def enter(self, span: Span) -> None:
         self._push(span, span.name, self._mark())
 
-    def leave(self, span: phase) -> None:
+    def leave(self, span: Span) -> None:
         for index in range(len(self._open) - 1, 0, -1):
             if self._open[index].span is span:
                 self._close(index, self._mark())
@@ -191,7 +193,7 @@ class DeviceSpans:
             return None
         return _Mark(event, lane)
 
-    def _push(self, span: phase | None, name: str, mark: _Mark | None) -> None:
+    def _push(self, span: Span | None, name: str, mark: _Mark | None) -> None:
         if mark is not None:
             mark.uses += 1
         self._open.append(_Open(span, name, mark))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfa_perf.profile.gpu_window import PHASE_MARK, STEP_MARK
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 OTHER_THREADS = "other threads"
 OUTSIDE = "launched outside"

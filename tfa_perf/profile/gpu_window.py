@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tfa_perf.profile.gpu import CAPTURES, DeviceSpans, DeviceTimes
-from tfa_perf.profile.phases import Recorder, phase
+from tfa_perf.profile.phases import Recorder
+from tfa_perf.profile.spans import Span
 from tfa_perf.profile.steps import MAX_WARMUP_STEPS, StepLog
 
 # Names of the annotations that `gpu_trace` finds again; a phase may be called anything.
@@ -27,7 +28,7 @@ class TraceWindow:
         self._recorder = recorder
         self._path = path
         self._profile: Any = None
-        self._open: list[tuple[phase | None, Any]] = []
+        self._open: list[tuple[Span | None, Any]] = []
         self._left = steps
         self.problem = ""
 
@@ -35,10 +36,10 @@ class TraceWindow:
     def running(self) -> bool:
         return self._profile is not None
 
-    def enter(self, span: phase) -> None:
+    def enter(self, span: Span) -> None:
         self._mark(span, PHASE_MARK + span.name)
 
-    def leave(self, span: phase) -> None:
+    def leave(self, span: Span) -> None:
         for index in range(len(self._open) - 1, -1, -1):
             if self._open[index][0] is span:
                 self._open.pop(index)[1].__exit__(None, None, None)
@@ -107,7 +108,7 @@ class TraceWindow:
         for span in self._recorder.open_spans():
             self.enter(span)
 
-    def _mark(self, span: phase | None, text: str) -> None:
+    def _mark(self, span: Span | None, text: str) -> None:
         annotation = sys.modules["torch"].profiler.record_function(text)
         annotation.__enter__()
         self._open.append((span, annotation))

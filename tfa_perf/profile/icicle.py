@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Node, Stack, build_tree
+from tfa_perf.profile.flame import Node, build_tree
 from tfa_perf.profile.palette import (
     NEUTRAL,
     frame_colour,
@@ -15,6 +15,8 @@ from tfa_perf.profile.palette import (
     phase_colour,
 )
 from tfa_perf.profile.run import Run
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import OUTSIDE_STEPS, Stack
 
 # Narrower boxes cannot be seen or clicked, and a chart of tens of thousands is slow.
 PRUNE_SHARE = 0.001

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tfa_perf.profile.phases import OTHER, Lap
+from tfa_perf.profile.laps import OTHER, Lap
 
 MAX_BLOCKS = 1024
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tfa_perf.profile.atomic import write_text
-from tfa_perf.profile.flame import MAIN, Frame, Node, Sample, Stack, build_tree, root_at_phases
+from tfa_perf.profile.flame import Node, build_tree
 from tfa_perf.profile.icicle import PRUNE_SHARE, Chart
+from tfa_perf.profile.launch import Stream, WorkFiles, launch
 from tfa_perf.profile.page import chart_page
 from tfa_perf.profile.palette import NEUTRAL, frame_colour, in_step_order, phase_colour
-from tfa_perf.profile.sampler import Stream, WorkFiles, launch
+from tfa_perf.profile.samples import MAIN, Frame, Sample
+from tfa_perf.profile.stacks import Stack, root_at_phases
 
 MEMORY_PAGE = "memory.html"
 MEMORY_STACKS = "memory.collapsed"

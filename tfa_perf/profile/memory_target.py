@@ -10,7 +10,9 @@ from typing import Any
 
 from tfa_perf.profile.atomic import write_text
 from tfa_perf.profile.hooks import hooked
-from tfa_perf.profile.phases import OTHER, Recorder, phase, recording
+from tfa_perf.profile.laps import OTHER
+from tfa_perf.profile.phases import Recorder, recording
+from tfa_perf.profile.spans import Span
 
 _MIB = 1 << 20
 
@@ -23,17 +25,17 @@ class GpuMemory:
     """
 
     def __init__(self, recorder: Recorder) -> None:
-        self._open: list[phase] = []
+        self._open: list[Span] = []
         self._peak = 0
         self._most: dict[str, int] = {}
         recorder.observe(self)
 
-    def enter(self, span: phase) -> None:
+    def enter(self, span: Span) -> None:
         self._read()
         self._open.append(span)
         self._read()
 
-    def leave(self, span: phase) -> None:
+    def leave(self, span: Span) -> None:
         self._read()
         if span in self._open:
             self._open.remove(span)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tfa_perf.profile.phases import Lap
+from tfa_perf.profile.laps import Lap
 from tfa_perf.profile.steps import COMPILE_PHASES, PhaseRow, PhaseTimes
 
 DISAGREEMENT = 0.05

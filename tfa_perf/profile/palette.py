@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 
 from tfa_perf.profile.flame import Node
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 NEUTRAL = "#c9ced6"
 INK = "#14181f"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tfa_perf.profile.flame import MAIN, OUTSIDE_STEPS, Stack
 from tfa_perf.profile.notes import disagreements, step_note
 from tfa_perf.profile.run_file import RunFile
+from tfa_perf.profile.samples import MAIN
+from tfa_perf.profile.stacks import OUTSIDE_STEPS, Stack
 from tfa_perf.profile.steps import PhaseRow
 from tfa_perf.profile.verdict import verdict
 

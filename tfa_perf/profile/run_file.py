@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
 
 from tfa_perf.profile.atomic import write_text
-from tfa_perf.profile.flame import Stack, phase_shares
 from tfa_perf.profile.gpu_trace import GpuTrace
+from tfa_perf.profile.stacks import Stack, phase_shares
 from tfa_perf.profile.steps import PhaseRow, PhaseTimes
 
 __all__ = ["FORMAT", "RUN_FILE", "RunFile", "RunFileError", "StackTable", "read_run", "write_run"]

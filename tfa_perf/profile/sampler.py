@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tfa_perf.profile.atomic import write_text
 from tfa_perf.profile.attach import sample_running
 from tfa_perf.profile.children import read_children
-from tfa_perf.profile.flame import (
-    Stack,
-    Window,
-    collapsed,
-    leave_out,
-    read_samples,
-    root_at_phases,
-    speedscope,
-)
+from tfa_perf.profile.flame import collapsed, speedscope
 from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
+from tfa_perf.profile.launch import SAMPLERS, Ended, Sampler, Stream, WorkFiles, launch
 from tfa_perf.profile.machine import machine, versions
-from tfa_perf.profile.pyspy import PySpy, find_pyspy
 from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
+from tfa_perf.profile.samples import read_samples
+from tfa_perf.profile.stacks import Stack, Window, leave_out, root_at_phases
 from tfa_perf.profile.steps import COMPILE_PHASES, PhaseTimes, mark_of
 
-Sampler = Literal["auto", "pyspy", "inprocess", "none"]
-SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 SPEEDSCOPE_FILE = "profile.speedscope.json"
 COLLAPSED_FILE = "stacks.collapsed"
 TRACE_FILE = "trace.json.gz"
-
-_FLUSH_LIMIT_S = 30.0
-
-Stream = int | IO[Any] | None
 
 
 @dataclass(frozen=True)
@@ -73,156 +52,6 @@ class ProfileResult:
     ranks: tuple[ProfileResult, ...] = ()
 
 
-def _keyboard_reaches_us() -> bool:
-    """True when we are the terminal's foreground group: Ctrl-C then reaches the program as well."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
-
-
-@contextmanager
-def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
-    """Leave SIGINT, SIGTERM and SIGHUP to the program; we end when it does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def forward(number: int, frame: object) -> None:
-        if number == signal.SIGINT and _keyboard_reaches_us():
-            return
-        for process in child:
-            process.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class WorkFiles:
-    """Where the program and py-spy write before the results are put together."""
-
-    def __init__(self, folder: Path) -> None:
-        self.stacks = folder / "stacks.json"
-        self.phases = folder / "phases.json"
-        self.log = folder / "py-spy.log"
-        self.trace = folder / "trace.json"
-        self.children = folder / "children"
-        self.children.mkdir()
-        self.ranks = folder / "ranks"
-        self.ranks.mkdir()
-        self.memory = folder / "memory.bin"
-
-    def of_rank(self, rank: int) -> WorkFiles:
-        """The files of one of torchrun's ranks; py-spy's are those of all processes."""
-        files = copy.copy(self)
-        files.phases = self.ranks / f"{rank}.json"
-        files.trace = self.ranks / f"{rank}.trace"
-        own = self.ranks / f"{rank}.stacks"
-        if own.exists():
-            files.stacks = own
-        return files
-
-
-def _choose(
-    sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: WorkFiles
-) -> tuple[PySpy | None, str, str]:
-    """Start the sampler asked for, or the next best: (py-spy if running, which, why)."""
-    if sampler == "none":
-        return None, "none", "asked for timers alone"
-    if sampler == "inprocess":
-        return None, "inprocess", "asked for"
-    program = find_pyspy()
-    problem: str | None = "py-spy is not installed (pip install py-spy)"
-    if program is not None:
-        spy = PySpy(program, child.pid, rate, files.stacks, files.log)
-        problem = spy.wait_attached(child)
-        if problem is None:
-            return spy, "pyspy", "attached from outside"
-        spy.finish(0.1)
-    return None, "inprocess" if sampler == "auto" else "none", str(problem)
-
-
-class _Ended(NamedTuple):
-    pid: int
-    code: int
-    sampler: str
-    reason: str
-    wall_s: float
-
-
-def _supervise(
-    child: subprocess.Popen[Any],
-    ready: IO[bytes],
-    go: IO[bytes],
-    sampler: Sampler,
-    rate: int,
-    files: WorkFiles,
-) -> _Ended:
-    """Attach the sampler to the waiting child, let it run, and end everything with it."""
-    spy, used, reason = None, "none", "the program did not start"
-    try:
-        if ready.readline():
-            spy, used, reason = _choose(sampler, child, rate, files)
-            started = time.monotonic()
-            # A child that a signal ended while it waited has closed its end.
-            with contextlib.suppress(BrokenPipeError):
-                order = used if spy is None else f"{used} {spy.pid}"
-                go.write(f"{order}\n".encode())
-        else:
-            started = time.monotonic()
-        code = child.wait()
-        wall_s = time.monotonic() - started
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        if spy is not None:
-            spy.finish(_FLUSH_LIMIT_S)
-            reason += spy.lost()
-    return _Ended(child.pid, 128 - code if code < 0 else code, used, reason, wall_s)
-
-
-def launch(
-    command: Sequence[str],
-    sampler: Sampler,
-    rate: int,
-    more: Mapping[str, int | str],
-    files: WorkFiles,
-    streams: dict[str, Any],
-) -> _Ended:
-    """Run the program in a process of its own; `more` are further options of `_target`."""
-    ready_in, ready_out = os.pipe()
-    go_in, go_out = os.pipe()
-    options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
-    options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
-    options |= {"trace": str(files.trace), **more}
-    options |= {"children": str(files.children), "ranks": str(files.ranks)}
-    target = [sys.executable, "-m", "tfa_perf.profile._target", json.dumps(options), *command]
-    children: list[subprocess.Popen[Any]] = []
-    with (
-        os.fdopen(ready_in, "rb") as ready,
-        os.fdopen(go_out, "wb", buffering=0) as go,
-        _signals_to(children),
-    ):
-        try:
-            children.append(subprocess.Popen(target, pass_fds=(ready_out, go_in), **streams))
-        finally:
-            os.close(ready_out)
-            os.close(go_in)
-        return _supervise(children[0], ready, go, sampler, rate, files)
-
-
 class _Labels(NamedTuple):
     name: str
     config: Mapping[str, Any] | None
@@ -231,7 +60,7 @@ class _Labels(NamedTuple):
 
 def _collect(
     command: tuple[str, ...],
-    ended: _Ended,
+    ended: Ended,
     rate: int,
     files: WorkFiles,
     out_dir: Path,
@@ -272,7 +101,7 @@ def _try(write: Callable[[], Path], out_dir: Path, problems: list[str]) -> list[
 
 def _save(
     command: tuple[str, ...],
-    ended: _Ended,
+    ended: Ended,
     rate: int,
     out_dir: Path,
     labels: _Labels,
@@ -340,7 +169,7 @@ def profile_running(
     labels = _Labels(name or f"process {pid}", None, datetime.now(timezone.utc))
     command, stacks, reason, wall_s = sample_running(pid, rate=rate, seconds=seconds)
     out_dir.mkdir(parents=True, exist_ok=True)
-    ended = _Ended(pid, 0, "pyspy", reason, wall_s)
+    ended = Ended(pid, 0, "pyspy", reason, wall_s)
     return _save(tuple(command), ended, rate, out_dir, labels, stacks, None, None, [])
 
 
@@ -399,7 +228,7 @@ def run_profiled(
 
 
 def _collect_ranks(
-    whole: ProfileResult, ended: _Ended, files: WorkFiles, out_dir: Path, labels: _Labels
+    whole: ProfileResult, ended: Ended, files: WorkFiles, out_dir: Path, labels: _Labels
 ) -> tuple[ProfileResult, ...]:
     """The results of the ranks that torchrun started, each in a folder of its own."""
     found = []

@@ -11,7 +11,8 @@ from typing import Any
 
 from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.lap_blocks import LapSeries, StepBlocks
-from tfa_perf.profile.phases import OTHER, Lap, Recorder
+from tfa_perf.profile.laps import OTHER, Lap
+from tfa_perf.profile.phases import Recorder
 
 # The first lap holds imports and set-up, the next few compile kernels and grow caches. A run too
 # short to spare five steps leaves out the first alone.

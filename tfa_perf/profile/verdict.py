@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.run_file import RunFile
 
 __all__ = ["RULES", "Rule", "verdict"]
