@@ -69,6 +69,10 @@ _LIBRARIES: dict[str, _Wraps] = {
 }
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Patches:
     """Attributes replaced, in order, and how to put each one back."""
 
@@ -116,6 +120,7 @@ class _Patches:
             "Tensor.tolist": wrappers.loss_read,
             "Tensor.__float__": wrappers.loss_read,
             "nn.Module.__call__": wrappers.forward(torch.is_grad_enabled),
+            "compile": wrappers.torch_compile(torch.is_grad_enabled),
             "nn.Module.zero_grad": wrappers.zero_grad,
             "Tensor.backward": wrappers.backward,
             "autograd.backward": wrappers.backward,
@@ -179,6 +184,13 @@ class _Patches:
         setattr(step, _MARK, True)
         return step
 
+    def dynamo(self, eval_frame: ModuleType) -> None:
+        # backward() ends a graph, and the call of it would be compiled as a frame of its own, in
+        # which spans do nothing. This leaves the frame alone, and not the calls that it makes.
+        skip = getattr(eval_frame, "skip_code", None)
+        if skip is not None:
+            skip(wrappers.backward(_nothing).__code__)
+
     def library(self, wraps: _Wraps, module: ModuleType) -> None:
         for path, wrap in wraps.items():
             self.replace(module, path, wrap)
@@ -200,6 +212,7 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
         actions: dict[str, Callable[[ModuleType], None]] = {
             "torch": patches.torch,
             "triton.knobs": partial(patches.listen, compile_phases.listen_to_triton),
+            "torch._dynamo.eval_frame": patches.dynamo,
             "numba.core.event": partial(patches.listen, compile_phases.listen_to_numba),
         }
         for name, paths in _LIBRARIES.items():

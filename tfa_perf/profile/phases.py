@@ -20,6 +20,8 @@ from tfa_perf.profile.spans import LapCursor, Span, SpanObserver, Spans
 
 __all__ = [
     "Recorder",
+    "in_no_phase",
+    "let_hooks_in",
     "outermost",
     "phase",
     "recording",
@@ -207,7 +209,7 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
             spans.top = OTHER
 
 
-def outermost() -> bool:
+def in_no_phase() -> bool:
     """True when a recorder is active and this thread is inside no span, or directly in ``other``.
 
     A span called ``other`` hands the time of a block back, as to the closure of an optimizer.
@@ -215,6 +217,22 @@ def outermost() -> bool:
     if _tracing() or _active is None:
         return False
     return _active._spans().top == OTHER
+
+
+def outermost() -> bool:
+    """True where a hook is to open its span: in no phase, or directly in one that lets hooks in."""
+    if _tracing() or _active is None:
+        return False
+    spans = _active._spans()
+    if spans.top == OTHER:
+        return True
+    return spans.porous is not None and bool(spans.stack) and spans.stack[-1] is spans.porous
+
+
+def let_hooks_in(span: Span) -> None:
+    """Have hooks that run directly inside `span`, an open one of this thread, take time off it."""
+    if _active is not None:
+        _active._spans().porous = span
 
 
 def recording_main_thread() -> bool:

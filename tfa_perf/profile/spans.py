@@ -31,11 +31,13 @@ class SpanObserver(Protocol):
 class Spans:
     """Open spans and running totals (ns) of one thread."""
 
-    __slots__ = ("calls", "last", "observer", "stack", "thread", "top", "totals")
+    __slots__ = ("calls", "last", "observer", "porous", "stack", "thread", "top", "totals")
 
     def __init__(self, thread: str) -> None:
         self.thread = thread
         self.observer: SpanObserver | None = None
+        # The last span that hooks inside it take time off.
+        self.porous: Span | None = None
         self.stack: list[Span] = []
         self.top = OTHER
         self.totals: defaultdict[str, int] = defaultdict(int)

@@ -9,11 +9,12 @@ why each phase has a wrapper of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import isroutine
 from typing import Any
 
-from tfa_perf.profile.phases import outermost, phase
+from tfa_perf.profile.phases import in_no_phase, let_hooks_in, outermost, phase
 
 Function = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def forward(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
     def wrap(original: Function) -> Function:
         @wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if not outermost():
+            if not in_no_phase():
                 return original(*args, **kwargs)
             if has_grad():
                 with phase("forward"):
@@ -46,6 +47,55 @@ def forward(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
         return forward
 
     return wrap
+
+
+def torch_compile(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
+    """Wrap ``torch.compile``: calling a compiled function may be the forward pass.
+
+    It is where a call with gradients returned a tensor that has them; a compiled update of
+    parameters returns none. The function may be a whole step, so hooks inside it count.
+    """
+
+    def time_calls(compiled: Function) -> Function:
+        differentiable = False
+
+        @wraps(compiled)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal differentiable
+            if not in_no_phase():
+                return compiled(*args, **kwargs)
+            if not differentiable:
+                result = compiled(*args, **kwargs)
+                differentiable = has_grad() and _requires_grad(result)
+                return result
+            if has_grad():
+                with phase("forward") as span:
+                    let_hooks_in(span)
+                    return compiled(*args, **kwargs)
+            with phase("validation"):
+                return compiled(*args, **kwargs)
+
+        return call
+
+    def wrap(original: Function) -> Function:
+        @wraps(original)
+        def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            compiled = original(model, *args, **kwargs)
+            # Without a model it is a decorator, which comes back here; a module has its own hook.
+            return time_calls(compiled) if isroutine(model) else compiled
+
+        return compile
+
+    return wrap
+
+
+def _requires_grad(result: Any) -> bool:
+    """Whether a result is, or holds in lists and dicts, a tensor that has gradients."""
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, (list, tuple)):
+        return any(map(_requires_grad, result))
+    return bool(getattr(result, "requires_grad", False))
 
 
 def backward(original: Function) -> Function:
