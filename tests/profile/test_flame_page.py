@@ -186,21 +186,27 @@ def test_names_are_text_in_the_browser(browser: Any, tmp_path: Path) -> None:
 
 
 def test_selector_shows_one_run_at_a_time_the_slowest_first(browser: Any, tmp_path: Path) -> None:
-    runs = [replace(RUN, label=f"rank {i}", ms_per_step=ms) for i, ms in enumerate((4.0, 9.0, 5.0))]
+    # Rank 2 takes longest, waiting in backward for rank 1.
+    waits = [PhaseRow("backward", 8.0, 0.8, 1.0, 0.8), PhaseRow("other", 2.0, 0.2, 0.0, 0.2)]
+    runs = [
+        replace(RUN, label="rank 0", ms_per_step=4.0),
+        replace(RUN, label="rank 1", ms_per_step=9.0),
+        replace(RUN, label="rank 2", ms_per_step=10.0, rows=waits),
+    ]
     browser.open(write_page(tmp_path / "p.html", runs, selector=True), 390)
     assert browser.run("[...$('run').options].map(o => o.text)") == [
         "rank 1: 9.00 ms/step (slowest)",
         "rank 0: 4.00 ms/step",
-        "rank 2: 5.00 ms/step",
+        "rank 2: 10.00 ms/step",
     ]
     shown = "[...document.querySelectorAll('section')].filter(s => !s.hidden).map(s => s.innerText)"
     (text,) = browser.run(shown)
     assert text.startswith("rank 1: 9.00 ms/step")
     assert browser.run("document.querySelector('.slowest').innerText").startswith("rank 1 (slow")
     browser.run("$('run').value = 2; $('run').onchange()")
-    browser.wait("document.querySelector('#flame').textContent.includes('rank 2 (5.00 ms/step)')")
+    browser.wait("document.querySelector('#flame').textContent.includes('rank 2 (10.00 ms/step)')")
     (text,) = browser.run(shown)
-    assert text.startswith("rank 2: 5.00 ms/step")
+    assert text.startswith("rank 2: 10.00 ms/step")
     browser.run("$('root').value = 1; $('root').onchange()")
     browser.wait("document.querySelector('#flame').textContent.includes('thread: busy')")
     assert browser.run("document.documentElement.scrollWidth") <= 390

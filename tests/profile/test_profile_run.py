@@ -309,6 +309,15 @@ def test_config_runs_the_trainer_by_its_command_line() -> None:
     assert options.out.name.endswith("-tuned")
 
 
+def test_torchrun_is_called_by_its_script() -> None:
+    from tfa_perf.profile.command_line import parse
+
+    options, _ = parse(["--", "-m", "torch.distributed.run", "--nproc-per-node", "2", "a/fit.py"])
+    assert options.out.name.endswith("-fit")
+    options, _ = parse(["--", "-m", "torch.distributed.run", "-m", "pkg.train"])
+    assert options.out.name.endswith("-torchrun")
+
+
 def test_result_type_is_complete(script: Callable[[str], Path], tmp_path: Path) -> None:
     result = run_profiled([str(script("pass"))], tmp_path / "out", sampler="none")
     assert isinstance(result, ProfileResult)

@@ -117,6 +117,9 @@ def _trainer_command(options: argparse.Namespace) -> list[str]:
 def program_name(command: Sequence[str], config: str | None) -> str:
     if config is not None:
         return Path(config).stem
+    if command[:2] == ["-m", "torch.distributed.run"]:
+        scripts = (Path(argument).stem for argument in command[2:] if argument.endswith(".py"))
+        return next(scripts, "torchrun")
     if command[0] == "-m":
         return command[1].rsplit(".", 1)[-1]
     return Path(command[0]).stem

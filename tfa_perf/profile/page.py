@@ -16,6 +16,7 @@ from tfa_perf.profile.icicle import Chart, main_chart, thread_charts
 from tfa_perf.profile.page_assets import STYLE
 from tfa_perf.profile.page_script import SCRIPT
 from tfa_perf.profile.palette import phase_colour
+from tfa_perf.profile.rank_table import slowest
 from tfa_perf.profile.run import Run
 
 __all__ = ["Run", "chart_page", "write_page"]
@@ -81,7 +82,7 @@ def _table(run: Run) -> str:
     )
 
 
-def _overview(runs: Sequence[Run], slowest: int) -> str:
+def _overview(runs: Sequence[Run], last: int | None) -> str:
     """A line for each run: its time per step, as a bar too, and its longer phases."""
     phases = {
         row.phase: None for run in runs for row in run.rows if row.share >= _SHOWN_SHARE
@@ -92,7 +93,7 @@ def _overview(runs: Sequence[Run], slowest: int) -> str:
     for place, run in enumerate(runs):
         times = {row.phase: row.ms for row in run.rows}
         cells = "".join(f"<td>{times.get(phase, 0.0):.2f}</td>" for phase in phases)
-        mark = " (slowest)" if place == slowest else ""
+        mark = " (slowest)" if place == last else ""
         lines.append(
             f'<tr{" class=slowest" if mark else ""}><th scope="row">{html.escape(run.label)}{mark}'
             f'</th><td class="bar"><b style="width:{100 * run.ms_per_step / most:.1f}%"></b>'
@@ -114,8 +115,8 @@ def write_page(
     """Write the page for one run, or for several, as one file without network use.
 
     Several runs stand side by side: the first level is the run, as wide as its time per step, so
-    that equal widths are equal times. With `selector` one is shown at a time, the slowest at
-    first, below a table of all.
+    that equal widths are equal times. With `selector` they are ranks of one program: one is shown
+    at a time, the one that the others wait for at first, below a table of all.
 
     Raises
     ------
@@ -126,18 +127,19 @@ def write_page(
     tables = "".join(map(_table, runs))
     groups: list[tuple[str, Sequence[Chart]]]
     if selector and len(runs) > 1:
-        slowest = max(range(len(runs)), key=lambda place: runs[place].ms_per_step)
-        order = [slowest, *(place for place in range(len(runs)) if place != slowest)]
+        last = slowest(runs)
+        order = sorted(range(len(runs)), key=lambda place: place != last)
         shown = [runs[place] for place in order]
         groups = [
             (
-                f"{run.label}: {run.ms_per_step:.2f} {run.unit}{'' if place else ' (slowest)'}",
+                f"{run.label}: {run.ms_per_step:.2f} {run.unit}"
+                f"{' (slowest)' if place == last else ''}",
                 [main_chart([run]), *thread_charts(run)],
             )
-            for place, run in enumerate(shown)
+            for place, run in zip(order, shown, strict=True)
         ]
         tables = "".join(map(_table, shown))
-        top = f'{_overview(runs, slowest)}<div class="runs chosen">{tables}</div>'
+        top = f'{_overview(runs, last)}<div class="runs chosen">{tables}</div>'
     else:
         charts = [main_chart(runs)]
         for run in runs:
