@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tfa_perf.profile.__main__ import main
+
 TRAIN = """
 import sys
 import time
@@ -112,6 +114,27 @@ def profile_command(
             env=options.pop("env", environment),
             **options,
         )
+
+    return run
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs the command in this process, with arguments it refuses; its one line of error."""
+
+    def run(*args: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        try:
+            code = main(["--out", str(tmp_path / "out"), *args])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        printed = capsys.readouterr()
+        assert code == 2, printed.err
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        return line
 
     return run
 

@@ -351,11 +351,10 @@ def test_a_run_without_gpu_work_says_so_in_one_line(
 
 
 def test_bad_numbers_of_steps_are_refused(
-    script: Callable[[str], Path], profile_command: Any, tmp_path: Path
+    script: Callable[[str], Path], refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    done = profile_command("--gpu-trace", "-1", "--", str(script("")))
-    assert done.returncode == 2
-    assert "--gpu-trace is -1; give 0 to 1000 steps" in done.stderr
+    line = refused("--gpu-trace", "-1", "--", str(script("")))
+    assert "--gpu-trace is -1; give 0 to 1000 steps" in line
     with pytest.raises(ValueError, match="gpu_trace is 1001"):
         run_profiled(["x.py"], tmp_path / "out", gpu_trace=1001)
 

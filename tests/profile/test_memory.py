@@ -142,12 +142,15 @@ def test_without_memray_the_error_names_the_command(
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_and_gpu_trace_are_two_runs(
-    script: Callable[[str], Path], profile_command: Any
+@pytest.mark.parametrize(
+    "other", [["--gpu-trace"], ["--text"], ["--fail-if", "step_ms>1"], ["--pid", "1"]]
+)
+def test_memory_gives_no_times(
+    other: list[str], script: Callable[[str], Path], refused: Callable[..., str]
 ) -> None:
-    done = profile_command("--memory", "--gpu-trace", "--", str(script("")))
-    assert done.returncode == 2
-    assert "run it by itself" in done.stderr
+    program = [] if "--pid" in other else ["--", str(script(""))]
+    line = refused("--memory", *other, *program)
+    assert f"it cannot go with {other[0]}; run it by itself" in line
 
 
 def test_chart_adds_up_and_is_rooted_at_phases() -> None:

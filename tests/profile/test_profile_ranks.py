@@ -23,12 +23,18 @@ def test_ranks_of_torchrun(
     sampler: str, tmp_path: Path, profile_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = profile_command(
-        "--sampler", sampler, "--", "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--master-port", "29631", str(SCRIPT),
+        "--sampler", sampler, "--text", "--fail-if", "forward>60%", "--",
+        "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631",
+        str(SCRIPT),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert done.stdout == "trained\n"
     assert "rank 1, slowest" in done.stderr
+    for rank, sign in ((0, "not met"), (1, "met")):
+        assert f"train_ranks rank {rank}: forward>60%: {sign}" in done.stderr
+    # The text and the picture are of the slowest, and the page has it first.
+    assert "\ntrain_ranks rank 1: " in done.stderr
+    assert "rank 1" in (tmp_path / "out" / "flame.svg").read_text()
     for rank in (0, 1):
         run = read_run(tmp_path / "out" / f"rank{rank}")
         assert run.name.endswith(f"rank {rank}")
@@ -43,7 +49,7 @@ def test_ranks_of_torchrun(
         assert (times.measured.phases["forward"] / 25 >= 0.025) == (rank == 1)
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "rank 0" in page
-    assert "rank 1" in page
+    assert "rank 1 (slowest)" in page
 
 
 def test_slowest_is_the_one_that_the_others_wait_for() -> None:
