@@ -48,7 +48,7 @@ def _allow_ptrace() -> None:
 
 
 def _wait_for_go(ready: int, go: int) -> str:
-    """Tell the parent we are up; return which sampler is on: pyspy PID, inprocess or none."""
+    """Tell the parent we are up; return which sampler is on: pyspy FILE, inprocess or none."""
     os.write(ready, b"ready\n")
     os.close(ready)
     with os.fdopen(go, "rb") as pipe:
@@ -79,7 +79,7 @@ class ProgramRun:
         self._options = options
         self._pid = os.getpid()
         self._open = ExitStack()
-        sampler, *pid = order.split()
+        sampler, _, spies = order.partition(" ")
         self._sampler = StackSampler(options["rate"]) if sampler == "inprocess" else None
         if self._sampler is not None:
             self._sampler.start()
@@ -89,8 +89,8 @@ class ProgramRun:
         self._log = StepLog(recorder, mark_s)
         self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
         sample = self._sampler.sample if self._sampler is not None else lambda on: None
-        if pid:
-            sample = stop_pyspy(int(pid[0]))
+        if spies:
+            sample = stop_pyspy(spies)
         # Steps traced on the GPU follow the warm-up. Ranks share a py-spy and wait for each other,
         # so a plain block of one would slow a profiled block of another.
         first_step = FIRST_STEP + options["gpu_trace"] if options["ranks"] else sys.maxsize

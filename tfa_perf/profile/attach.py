@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tfa_perf.profile.laps import OTHER
-from tfa_perf.profile.pyspy import PySpy, find_pyspy
+from tfa_perf.profile.pyspy import PySpy, find_pyspy, lost
 from tfa_perf.profile.samples import MAIN, read_samples
 from tfa_perf.profile.stacks import Stack, root_at_phases
 
@@ -88,7 +88,7 @@ def sample_running(
         out, log = Path(folder, "stacks.json"), Path(folder, "py-spy.log")
         stop = threading.Event()
         with _interrupt_sets(stop):
-            spy = PySpy(program, pid, rate, out, log)
+            spy = PySpy(program, pid, rate, out, log, children=True)
             try:
                 problem = spy.wait_attached(None)
                 if problem is not None:
@@ -106,7 +106,7 @@ def sample_running(
             samples = read_samples(out, pid)
         except (OSError, ValueError) as error:
             raise AttachError(f"--pid {pid}: py-spy left no usable stacks ({error})") from error
-        reason = f"attached to process {pid}, which runs without hooks: stacks alone{spy.lost()}"
+        reason = f"attached to process {pid}, which runs without hooks: stacks alone{lost(spy)}"
     return command, [_at_thread(stack) for stack in root_at_phases(samples)], reason, wall_s
 
 

@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
-from tfa_perf.profile.pyspy import PySpy, find_pyspy
+from tfa_perf.profile.pyspy import find_pyspy
+from tfa_perf.profile.spies import Spies
 
 Sampler = Literal["auto", "pyspy", "inprocess", "none"]
 SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 
 _FLUSH_LIMIT_S = 30.0
+_LOOK_S = 0.1
 
 Stream = int | IO[Any] | None
 
@@ -67,8 +69,8 @@ class WorkFiles:
 
     def __init__(self, folder: Path) -> None:
         self.stacks = folder / "stacks.json"
+        self.all_stacks = folder / "all-stacks.json"
         self.phases = folder / "phases.json"
-        self.log = folder / "py-spy.log"
         self.trace = folder / "trace.json"
         self.children = folder / "children"
         self.children.mkdir()
@@ -81,15 +83,19 @@ class WorkFiles:
         files = copy.copy(self)
         files.phases = self.ranks / f"{rank}.json"
         files.trace = self.ranks / f"{rank}.trace"
-        own = self.ranks / f"{rank}.stacks"
-        if own.exists():
-            files.stacks = own
+        # py-spy's stacks of the program alone are torchrun's own.
+        files.stacks = self.ranks / f"{rank}.stacks"
         return files
+
+    def sampled(self) -> list[Path]:
+        """The files with stacks, in order of time; with none, the one that is missing."""
+        found = [path for path in (self.stacks, self.all_stacks) if path.exists()]
+        return found or [self.stacks]
 
 
 def _choose(
     sampler: Sampler, child: subprocess.Popen[Any], rate: int, files: WorkFiles
-) -> tuple[PySpy | None, str, str]:
+) -> tuple[Spies | None, str, str]:
     """Start the sampler asked for, or the next best: (py-spy if running, which, why)."""
     if sampler == "none":
         return None, "none", "asked for timers alone"
@@ -98,11 +104,11 @@ def _choose(
     program = find_pyspy()
     problem: str | None = "py-spy is not installed (pip install py-spy)"
     if program is not None:
-        spy = PySpy(program, child.pid, rate, files.stacks, files.log)
-        problem = spy.wait_attached(child)
+        spies = Spies(program, child.pid, rate, files.stacks, files.all_stacks)
+        problem = spies.wait_attached(child)
         if problem is None:
-            return spy, "pyspy", "attached from outside"
-        spy.finish(0.1)
+            return spies, "pyspy", "attached from outside"
+        spies.finish(0.1)
     return None, "inprocess" if sampler == "auto" else "none", str(problem)
 
 
@@ -123,27 +129,35 @@ def _supervise(
     files: WorkFiles,
 ) -> Ended:
     """Attach the sampler to the waiting child, let it run, and end everything with it."""
-    spy, used, reason = None, "none", "the program did not start"
+    spies, used, reason = None, "none", "the program did not start"
     try:
         if ready.readline():
-            spy, used, reason = _choose(sampler, child, rate, files)
+            spies, used, reason = _choose(sampler, child, rate, files)
             started = time.monotonic()
             # A child that a signal ended while it waited has closed its end.
             with contextlib.suppress(BrokenPipeError):
-                order = used if spy is None else f"{used} {spy.pid}"
+                order = used if spies is None else f"{used} {spies.pids}"
                 go.write(f"{order}\n".encode())
         else:
             started = time.monotonic()
-        code = child.wait()
+        code = _wait(child, spies)
         wall_s = time.monotonic() - started
     finally:
         if child.poll() is None:
             child.kill()
             child.wait()
-        if spy is not None:
-            spy.finish(_FLUSH_LIMIT_S)
-            reason += spy.lost()
+        if spies is not None:
+            spies.finish(_FLUSH_LIMIT_S)
+            reason += spies.lost()
     return Ended(child.pid, 128 - code if code < 0 else code, used, reason, wall_s)
+
+
+def _wait(child: subprocess.Popen[Any], spies: Spies | None) -> int:
+    """The exit code of the program, once it has ended."""
+    while spies is not None and not spies.look():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(_LOOK_S)
+    return child.wait()
 
 
 def launch(

@@ -30,12 +30,14 @@ _BLOCK_NS = 60_000_000
 _SIDES = tuple(side for pair in range(PAIRS) for side in ((True, False), (False, True))[pair % 2])
 
 
-def stop_pyspy(pid: int) -> Callable[[bool], None]:
-    """How to halt and continue a py-spy."""
+def stop_pyspy(path: str) -> Callable[[bool], None]:
+    """How to halt and continue the py-spies whose ids are in a file."""
 
     def halt(on: bool) -> None:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGCONT if on else signal.SIGSTOP)
+        with suppress(OSError), open(path, encoding="utf-8") as file:
+            for line in file:
+                with suppress(OSError):
+                    os.kill(int(line), signal.SIGCONT if on else signal.SIGSTOP)
 
     return halt
 

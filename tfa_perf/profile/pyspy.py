@@ -33,12 +33,15 @@ def _runs_python(pid: int) -> bool:
 
 
 class PySpy:
-    """py-spy attached to a running process."""
+    """py-spy attached to a running process, and with `children` to those that it starts too."""
 
-    def __init__(self, program: str, pid: int, rate: int, out: Path, log: Path) -> None:
+    def __init__(
+        self, program: str, pid: int, rate: int, out: Path, log: Path, *, children: bool
+    ) -> None:
         self._log = log
         self._watched = pid
-        options = ["--nonblocking", "--idle", "--threads", "--full-filenames", "--subprocesses"]
+        options = ["--nonblocking", "--idle", "--threads", "--full-filenames"]
+        options += ["--subprocesses"] if children else []
         options += ["--rate", str(rate), "--format", "speedscope"]
         with log.open("wb") as stream:
             # A session of its own: Ctrl-C at the terminal is for the program, whose last moments
@@ -65,17 +68,21 @@ class PySpy:
         deadline = time.monotonic() + _ATTACH_LIMIT_S
         while time.monotonic() < deadline:
             ended = self._process.poll() is not None
-            text = self._log.read_text(errors="replace")
-            if "Sampling process" in text:
+            if self.attached():
                 return None
             if ended:
-                return f"py-spy could not attach: {self._why(text)}"
+                return f"py-spy could not attach: {self._why()}"
             if child is not None and child.poll() is not None:
                 return "the program ended before py-spy had attached"
             time.sleep(0.01)
         return f"py-spy did not attach within {_ATTACH_LIMIT_S:.0f} s"
 
-    def _why(self, log: str) -> str:
+    def attached(self) -> bool:
+        """True once it samples."""
+        return "Sampling process" in self._log.read_text(errors="replace")
+
+    def _why(self) -> str:
+        log = self._log.read_text(errors="replace")
         # The first line of py-spy's error says what went wrong, the rest how to get help.
         lines = [line.strip() for line in log.splitlines() if line.strip()]
         if "No python processes found" in log and _runs_python(self._watched):
@@ -83,12 +90,17 @@ class PySpy:
             return "Permission denied to read the process (ptrace)"
         return lines[0] if lines else "no message"
 
-    def lost(self) -> str:
-        """How many samples it could not read, in words; empty when it does not say or none."""
+    def counts(self) -> tuple[int, int]:
+        """How many samples it took, and how many it could not read; 0 when it does not say."""
         match = re.search(r"Samples: (\d+) Errors: (\d+)", self._log.read_text(errors="replace"))
-        if match is None or match[2] == "0":
-            return ""
-        return f", {match[2]} of {int(match[1]) + int(match[2])} samples lost"
+        return (0, 0) if match is None else (int(match[1]), int(match[2]))
+
+    def interrupt(self) -> None:
+        """Have it sample no more, write and end."""
+        if not self.ended():
+            self._process.send_signal(signal.SIGINT)
+            # The program may have us halted.
+            self._process.send_signal(signal.SIGCONT)
 
     def finish(self, limit_s: float) -> None:
         """Let it write and end; it does so by itself when the last process it watches has ended."""
@@ -109,6 +121,11 @@ class PySpy:
 
     def stop(self, limit_s: float) -> None:
         """End the sampling now and let it write."""
-        if not self.ended():
-            self._process.send_signal(signal.SIGINT)
+        self.interrupt()
         self.finish(limit_s)
+
+
+def lost(*spies: PySpy) -> str:
+    """How many samples could not be read, in words; empty where none."""
+    taken, failed = map(sum, zip(*(spy.counts() for spy in spies), strict=True))
+    return f", {failed} of {taken + failed} samples lost" if failed else ""

@@ -73,7 +73,7 @@ def _collect(
     stacks: list[Stack] = []
     if ended.sampler != "none":
         try:
-            samples = read_samples(files.stacks, ended.pid)
+            samples = [s for path in files.sampled() for s in read_samples(path, ended.pid)]
             window = Window(*times.window, mark_of(times.warmup_steps)) if times else None
             stacks = root_at_phases(samples, window)
         except (OSError, ValueError) as error:
