@@ -59,8 +59,10 @@ def test_blocks_alternate_and_every_step_is_counted(
 def test_short_runs_say_that_they_are(
     script: Callable[[str], Path], tmp_path: Path, profile_command: Callable[..., Any]
 ) -> None:
-    done = profile_command("--sampler", "none", "--", str(script(TRAIN)), "60")
+    gate = ("--fail-if", "forward>99.9%", "--fail-if", "step_ms>9999")
+    done = profile_command("--sampler", "none", *gate, "--", str(script(TRAIN)), "60")
     assert done.returncode == 0, done.stderr
+    assert "step_ms>9999: not met, step takes " in done.stderr
     assert "too short to tell" in done.stderr
     times = json.loads((tmp_path / "out" / "run.json").read_text())["times"]
     assert times["steps"] == 60
@@ -70,13 +72,12 @@ def test_short_runs_say_that_they_are(
 def test_death_while_pyspy_is_halted_leaves_its_stacks(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    # Blocks of n <= 4 steps: on, off, off, on. Some of these kill it in a plain block.
-    for step in (FIRST_STEP + 5, FIRST_STEP + 8):
-        result = run_profiled(
-            [str(script(TRAIN)), "240", str(step)], tmp_path / "out", env=environment
-        )
-        assert result.exit_code == 137
-        assert result.stacks, os.listdir(tmp_path / "out")
+    # Blocks of n <= 5 steps: on, off, off, on, on, off. This step is in one without, whatever n.
+    result = run_profiled(
+        [str(script(TRAIN)), "240", str(FIRST_STEP + 5)], tmp_path / "out", env=environment
+    )
+    assert result.exit_code == 137
+    assert result.stacks, os.listdir(tmp_path / "out")
 
 
 def test_note_is_the_median_of_the_pairs_with_its_interval() -> None:

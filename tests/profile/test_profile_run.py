@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
+from tfa_perf.profile.run_file import RunFile, read_run
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.samples import MAIN
 from tfa_perf.profile.stacks import OUTSIDE_STEPS, phase_shares
@@ -27,41 +28,65 @@ PHASES = {
 SLEEPS = {"forward": 12, "backward": 10, "data_wait": 8, "other": 6}
 
 
-@pytest.mark.parametrize("sampler", ["pyspy", "inprocess"])
-def test_stock_script_unmodified(
-    sampler: str, train_script: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    plain = subprocess.run(
-        [sys.executable, str(train_script), str(tmp_path / "plain.pt")],
-        capture_output=True,
-        env=environment,
-        check=True,
-    )
-    with (tmp_path / "stdout").open("wb") as stdout:
-        result = run_profiled(
-            [str(train_script), str(tmp_path / "model.pt")],
-            tmp_path / "out",
-            sampler=sampler,  # type: ignore[arg-type]
-            rate=250,
-            env=environment,
-            stdout=stdout,
-        )
-    assert (tmp_path / "stdout").read_bytes() == plain.stdout
-    assert result.exit_code == 0
-    assert result.sampler == sampler
-    times = result.times
+class Stock(NamedTuple):
+    """The stock script run under the command, and what it prints without it."""
+
+    done: subprocess.CompletedProcess[str]
+    out: Path
+    plain: str
+
+    @property
+    def run(self) -> RunFile:
+        return read_run(self.out)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, stock_script: str) -> str:
+    """What the stock script prints by itself."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "train.py").write_text(stock_script)
+    return subprocess.run(
+        [sys.executable, "train.py", "model.pt"],
+        cwd=folder, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["pyspy", "inprocess"])
+def stock(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    stock_script: str,
+    plain: str,
+) -> Stock:
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "train.py").write_text(stock_script)
+    done = subprocess.run(
+        [sys.executable, "-m", "tfa_perf.profile", "--out", "out", "--sampler", request.param,
+         "--rate", "250", "--", "train.py", "model.pt"],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    return Stock(done, folder / "out", plain)
+
+
+def test_stock_script_unmodified(stock: Stock) -> None:
+    assert stock.done.returncode == 0, stock.done.stderr
+    assert stock.done.stdout == stock.plain
+    assert len(stock.plain.splitlines()) == 30
+    run = stock.run
+    times = run.times
     assert times is not None
     assert (times.steps, times.warmup_steps, times.measured_steps) == (30, 5, 25)
     assert set(times.whole.phases) == PHASES
     assert sum(times.whole.phases.values()) == times.whole.wall_s
     assert times.measured.calls["forward"] == 2 * 25
     assert times.measured.calls["optimizer"] == times.measured.calls["h2d"] == 25
-    shares = phase_shares(result.stacks)
+    stacks = run.samples.unpacked()
+    shares = phase_shares(stacks)
     for row in times.rows(shares):
         assert row.ms >= SLEEPS.get(row.phase, 0)
         assert row.stack_share == shares.get(row.phase, 0)
         assert (row.stack_share > 0.03) >= (row.phase in SLEEPS), shares
-    main = [s for s in result.stacks if s.thread == MAIN]
+    main = [s for s in stacks if s.thread == MAIN]
     assert any(s.frames[0] == OUTSIDE_STEPS for s in main)
     forward = [s.frames for s in main if s.frames[0] == "forward"]
     assert any(
@@ -69,35 +94,28 @@ def test_stock_script_unmodified(
         or f[-1].startswith("forward (train.py:")
         for f in forward
     ), forward
-    shown = {frame for stack in result.stacks for frame in stack.frames}
+    shown = {frame for stack in stacks for frame in stack.frames}
     assert not any("tfa_perf/profile" in f or "runpy" in f for f in shown), shown
-    assert {file.name for file in result.files} == {
-        "run.json",
-        "profile.speedscope.json",
-        "stacks.collapsed",
-    }
 
 
-def test_command_writes_everything_and_leaves_stdout_alone(
-    train_script: Path, tmp_path: Path, profile_command: Command, results: Callable[[], Any]
+def test_command_writes_everything_and_says_so(
+    stock: Stock, request: pytest.FixtureRequest
 ) -> None:
-    done = profile_command("--", str(train_script), "model.pt")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 30
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+    assert {p.name for p in stock.out.iterdir()} == {
         "flame.html",
         "flame.svg",
         "run.json",
         "profile.speedscope.json",
         "stacks.collapsed",
     }
-    for text in ("forward", "25 measured", "first 5 steps", "stacks: pyspy", "flame.html"):
-        assert text in done.stderr
-    data = results()
+    sampler = stock.run.sampler.name
+    assert sampler == request.node.callspec.params["stock"]
+    for text in ("forward", "25 measured", "first 5 steps", f"stacks: {sampler}", "flame.html"):
+        assert text in stock.done.stderr
+    data = json.loads((stock.out / "run.json").read_text())
     assert data["format"] == 1
-    assert data["sampler"]["name"] == "pyspy"
     assert {row["phase"] for row in data["rows"]} >= {"forward", "other"}
-    page = (tmp_path / "out" / "flame.html").read_text()
+    page = (stock.out / "flame.html").read_text()
     assert "Net.forward" in page or "forward (train.py" in page
 
 

@@ -155,7 +155,6 @@ def test_text_of_a_real_run(script: Callable[[str], Path], profile_command: Any)
 @pytest.mark.parametrize(
     ("conditions", "ending", "code", "words"),
     [
-        (["augment>99.9%", "step_ms>9999"], "", 0, "step_ms>9999: not met, step takes "),
         (["augmnet>5%"], "", 2, "there is no phase 'augmnet'"),
         (["augment>5%"], "raise SystemExit(7)", 7, "exit code 7"),
     ],
