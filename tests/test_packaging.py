@@ -43,6 +43,11 @@ def test_configs_and_sample_travel_in_the_wheel(wheels):
     assert any(n.startswith("tfa_perf/data/samples/") and "sp500" in n for n in wheels["tfa_perf"])
 
 
+def test_what_starts_the_profiler_in_new_interpreters_travels_in_the_wheel(wheels):
+    # It is found by its folder, not by an import: no tool sees that it is needed.
+    assert "tfa_perf/profile/_inject/sitecustomize.py" in wheels["tfa_perf"]
+
+
 def test_no_package_is_named_kernels(wheels):
     # The Hugging Face package of that name is imported by transformers.
     assert not (ROOT / "kernels" / "__init__.py").exists()

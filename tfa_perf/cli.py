@@ -10,6 +10,7 @@ from pathlib import Path
 from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
+from tfa_perf.profile import compare_command as compare
 
 __all__ = ["main"]
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "export": _export, "claims": claims.run}[args.command](args)
+        return _COMMANDS[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     claims.add_parser(commands)
+    compare.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -113,6 +115,14 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+_COMMANDS = {
+    "demo": _demo,
+    "export": _export,
+    "claims": claims.run,
+    "compare": compare.run,
+}
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
@@ -121,6 +131,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.profile.comparison import NotComparableError
+    from tfa_perf.profile.gate import ConditionError
+    from tfa_perf.profile.run_file import RunFileError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
@@ -135,6 +148,9 @@ def _input_errors() -> tuple[type[Exception], ...]:
         DeviceError,
         CheckpointError,
         ExportError,
+        RunFileError,
+        NotComparableError,
+        ConditionError,
     )
 
 

@@ -13,7 +13,7 @@ from tfa_perf.demo import sides as sides_module
 from tfa_perf.demo.sides import MismatchError, SeveralSeriesError, build_sides
 from tfa_perf.demo.table import step_table
 from tfa_perf.demo.timing import StepTimes
-from tfa_perf.profile.phases import Lap
+from tfa_perf.profile.laps import Lap
 
 TINY = [
     "data.window=8",
@@ -42,7 +42,7 @@ def test_demo_writes_a_table_and_a_page(tmp_path):
     assert "tfa_perf/baseline/loop.py" in stacks and "tfa_perf/train/step.py" in stacks
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "<h2>before: " in page and "<h2>after: " in page
-    assert json.loads((tmp_path / "out" / "phases.json").read_text())["exit_code"] == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["exit_code"] == 0
     assert "[TFA] Epoch 1/" in (tmp_path / "out" / "before.log").read_text()
 
 

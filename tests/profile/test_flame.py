@@ -9,19 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfa_perf.profile import flame, steps
-from tfa_perf.profile.flame import (
-    MAIN,
+from tfa_perf.profile.flame import build_tree, collapsed, speedscope
+from tfa_perf.profile.samples import MAIN, Frame, Sample, read_samples
+from tfa_perf.profile.stacks import (
     OUTSIDE_STEPS,
-    Frame,
-    Sample,
     Stack,
     Window,
-    build_tree,
-    collapsed,
     phase_shares,
-    read_samples,
     root_at_phases,
-    speedscope,
+    short_path,
 )
 
 names = st.sampled_from(["forward", "backward", "f (a.py:1)", "g (b.py:2)", "<module> (c.py)"])
@@ -222,3 +218,9 @@ def test_main_thread_without_its_name_is_known_by_its_id(tmp_path):
     path.write_text(json.dumps({"shared": {"frames": frames}, "profiles": profiles}))
     threads = [sample.thread for sample in read_samples(path, 70)]
     assert threads == ["thread 71", "main", "MainThread"]
+
+
+def test_the_code_of_torch_s_graphs_has_the_same_name_in_every_run() -> None:
+    for file in ("<eval_with_key>.7", "<eval_with_key>.13 from /lib/torch/fx/x.py:1738 in wrapped"):
+        assert short_path(file) == "<eval_with_key>"
+    assert short_path("<frozen runpy>") == "<frozen runpy>"

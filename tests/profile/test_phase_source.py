@@ -7,15 +7,16 @@ from types import ModuleType
 
 import pytest
 
-from tfa_perf.profile.flame import Frame, find_phase
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
+from tfa_perf.profile.samples import Frame
 from tfa_perf.profile.source import definition_line, phase_of
+from tfa_perf.profile.stacks import find_phase
 
 # Each line that ends in `# NAME: PHASE` calls here(); the stack seen from it must have that phase.
 PROGRAM = """
 from tfa_perf import profile
 from tfa_perf.profile import phase as timed, phase
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 
 def plain(here):
@@ -166,19 +167,27 @@ def test_stack_rule_agrees_with_the_timers_inside_hooks() -> None:
         def step(self, closure: object = None) -> None:  # type: ignore[override]
             check()
             torch.nn.Sequential(Inner())(weight)
+            if closure is not None:
+                closure()  # type: ignore[operator]
+
+    def closure() -> None:
+        check()
+        Inner()(weight).sum().backward()
 
     weight = torch.nn.Parameter(torch.ones(2))
     with recording(Recorder()) as recorder, hooked():
         check()
         torch.nn.Sequential(Inner())(weight).sum().backward()
         Step([weight], lr=0.1).step()
+        Step([weight], lr=0.1).step(closure)
         with phase("validate"):
             Inner()(weight)
         rows = torch.utils.data.TensorDataset(weight)
         next(iter(torch.utils.data.DataLoader(rows, collate_fn=lambda batch: check())))
     assert seen == [
         "other", "forward", "augment", "augment", "backward", "optimizer", "optimizer",
-        "augment", "augment", "validate", "augment", "augment", "data_wait",
+        "augment", "augment", "optimizer", "optimizer", "augment", "augment", "other", "forward",
+        "augment", "augment", "backward", "validate", "augment", "augment", "data_wait",
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfa_perf.profile import Recorder, phase, recording
-from tfa_perf.profile.phases import OTHER
+from tfa_perf.profile.laps import OTHER
 
 
 def spin(ms: float) -> None:
@@ -211,3 +211,75 @@ def test_forked_child_records_nothing() -> None:
                 pass
             os._exit(0 if "child" not in recorder.lap().calls else 1)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_suspended_recorder_keeps_open_spans_and_takes_no_time() -> None:
+    with recording(Recorder()) as recorder:
+        outer, ended, begun = phase("outer"), phase("ended"), phase("begun")
+        with outer:
+            ended.__enter__()
+            recorder.lap()
+            recorder.suspend()
+            time.sleep(0.05)
+            ended.__exit__()
+            begun.__enter__()
+            with phase("inside"):
+                time.sleep(0.05)
+            recorder.resume()
+            time.sleep(0.02)
+            lap = recorder.lap()
+            assert [span.name for span in recorder.open_spans()] == ["outer", "begun"]
+            begun.__exit__()
+            spin(2)
+        after = recorder.lap()
+    assert set(lap.phases) <= {"ended", "begun", OTHER}
+    assert lap.phases.get("ended", 0.0) < 0.02 <= lap.phases["begun"]
+    assert lap.calls == {}
+    assert 0.02 <= lap.wall_s < 0.05
+    assert set(after.phases) == {"begun", "outer", OTHER}
+    assert sum(lap.phases.values()) == lap.wall_s
+
+
+def test_a_pause_keeps_out_the_phases_opened_in_it() -> None:
+    with recording(Recorder()) as recorder:
+        started = time.perf_counter()
+        recorder.lap()
+        with phase("forward"), recorder.pause(), phase("paused"):
+            time.sleep(0.05)
+        lap = recorder.lap()
+        elapsed = time.perf_counter() - started
+    assert lap.calls == {"forward": 1}
+    assert set(lap.phases) == {"forward", "other"}
+    assert lap.wall_s <= elapsed - 0.05
+
+
+def test_an_observer_is_told_of_the_main_thread_s_spans_in_order() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def enter(self, span: phase) -> None:
+            self.seen.append(f"+{span.name}")
+
+        def leave(self, span: phase) -> None:
+            self.seen.append(f"-{span.name}")
+
+    told = Told()
+    with recording(Recorder()) as recorder:
+        recorder.observe(told)
+        with phase("a"), phase("b"):
+            with recorder.pause(), phase("paused"):
+                pass
+            assert [span.name for span in recorder.open_spans()] == ["a", "b"]
+            thread = threading.Thread(target=phase("beside")(lambda: None))
+            thread.start()
+            thread.join()
+        outer, inner = phase("outer"), phase("inner")
+        outer.__enter__()
+        inner.__enter__()
+        outer.__exit__()
+        inner.__exit__()
+        recorder.observe(None)
+        with phase("after"):
+            pass
+    assert told.seen == ["+a", "+b", "-b", "-a", "+outer", "+inner", "-outer", "-inner"]

@@ -14,10 +14,11 @@ from tfa_perf.demo.alternate import Options
 from tfa_perf.demo.sides import build_sides
 from tfa_perf.demo.table import once_table, step_table
 from tfa_perf.demo.timing import StepTimes, time_once, time_steps
-from tfa_perf.profile.flame import Stack, phase_shares
 from tfa_perf.profile.machine import machine
-from tfa_perf.profile.page import Run, write_page
+from tfa_perf.profile.page import write_page
+from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
+from tfa_perf.profile.stacks import Stack, phase_shares
 from tfa_perf.profile.steps import phase_rows, sum_laps
 from tfa_perf.train.devices import pick_device
 

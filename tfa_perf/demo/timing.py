@@ -20,7 +20,8 @@ from tfa_perf.data.bars import Bars
 from tfa_perf.data.store import create_store, open_store
 from tfa_perf.demo.sides import Sides
 from tfa_perf.profile.hooks import hooked
-from tfa_perf.profile.phases import Lap, Recorder, recording
+from tfa_perf.profile.laps import Lap
+from tfa_perf.profile.phases import Recorder, recording
 
 __all__ = ["StepTimes", "run_step", "time_once", "time_steps"]
 

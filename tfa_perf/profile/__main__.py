@@ -4,188 +4,96 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Sequence
-from itertools import chain, count
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from tfa_perf.config import ConfigError, load_config
-from tfa_perf.profile.page import Run, write_page
-from tfa_perf.profile.sampler import SAMPLERS, ProfileResult, run_profiled
+from tfa_perf.profile.attach import AttachError
+from tfa_perf.profile.command_line import parse, program_name
+from tfa_perf.profile.flame_svg import write_svg
+from tfa_perf.profile.memory import run_memory
+from tfa_perf.profile.memory_report import show_memory
+from tfa_perf.profile.page import write_page
+from tfa_perf.profile.rank_table import show_ranks, slowest
+from tfa_perf.profile.run import Run
+from tfa_perf.profile.sampler import ProfileResult, profile_running, run_profiled
+from tfa_perf.profile.show import show_conditions, show_end, show_table
+from tfa_perf.profile.text import print_text
 
 PAGE_FILE = "flame.html"
-
-_USAGE = """python -m tfa_perf.profile [options] -- script.py args...
-       python -m tfa_perf.profile [options] -- -m package.module args...
-       python -m tfa_perf.profile [options] --config FILE [trainer options]"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"tfa_perf.profile: {message} (--help shows the usage)", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m tfa_perf.profile", usage=_USAGE, description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where to write the results (default: profiles/TIME-NAME)",
-    )
-    parser.add_argument(
-        "--sampler",
-        choices=SAMPLERS,
-        default="auto",
-        help="auto: py-spy, or a sampler inside the process where py-spy cannot attach; "
-        "none: phase timers alone (default: auto)",
-    )
-    parser.add_argument(
-        "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
-    )
-    trainer = parser.add_argument_group("profile the tfa-perf trainer")
-    trainer.add_argument("--config", metavar="FILE", help="YAML file, or report or tuned")
-    trainer.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="sets",
-        help="change one key of the config, as train.batch_size=256",
-    )
-    trainer.add_argument(
-        "--bars", metavar="SOURCE", help="CSV or Parquet file, sample, or synthetic:ROWS"
-    )
-    trainer.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
-    trainer.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
-    return parser
-
-
-def _trainer_command(options: argparse.Namespace) -> list[str]:
-    command = ["-m", "tfa_perf", "train", "--config", options.config]
-    for setting in options.sets:
-        command += ["--set", setting]
-    for name in ("bars", "steps", "device"):
-        value = getattr(options, name)
-        if value is not None:
-            command += [f"--{name}", str(value)]
-    return command
-
-
-def _program_name(command: Sequence[str], config: str | None) -> str:
-    if config is not None:
-        return Path(config).stem
-    if command[0] == "-m":
-        return command[1].rsplit(".", 1)[-1]
-    return Path(command[0]).stem
-
-
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Options and the command to run, as it would follow ``python``."""
-    own, program = list(argv), []
-    if "--" in own:
-        split = own.index("--")
-        own, program = own[:split], own[split + 1 :]
-    parser = _parser()
-    options = parser.parse_args(own)
-    trainer = [f"--{n}" for n in ("bars", "steps", "device") if getattr(options, n) is not None]
-    trainer += ["--set"] if options.sets else []
-    if options.config is not None:
-        if program:
-            parser.error("give either --config or a program after --, not both")
-        try:
-            config = load_config(options.config, options.sets)
-        except ConfigError as error:
-            parser.error(str(error))
-        bars = config.data.bars if options.bars is None else options.bars
-        if bars != "sample" and not bars.startswith("synthetic:") and not Path(bars).exists():
-            parser.error(f"cannot find the bars {bars!r}; give a file, sample or synthetic:ROWS")
-        program = _trainer_command(options)
-    elif trainer:
-        parser.error(f"{trainer[0]} belongs to the trainer and needs --config")
-    elif not program:
-        parser.error("nothing to run; give a script after --, or --config FILE")
-    elif program[0] == "-m":
-        if len(program) < 2:
-            parser.error("-m needs a module name after it")
-    elif not Path(program[0]).exists():
-        parser.error(f"cannot find the script {program[0]!r}; check the path")
-    if not 1 <= options.rate <= 1000:
-        parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
-    if options.out is None:
-        name = _program_name(program, options.config)
-        options.out = _unused(Path("profiles") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"--out {options.out} is a file; give a folder")
-    return options, program
-
-
-def _unused(folder: Path) -> Path:
-    """The folder, or its name with the first number behind it that no other run has taken."""
-    taken = (folder.with_name(f"{folder.name}-{n}") for n in count(2))
-    return next(path for path in chain([folder], taken) if not path.exists())
-
-
-def _show(console: Console, result: ProfileResult, run: Run, files: Sequence[Path]) -> None:
-    times = result.times
-    if times is None:
-        console.print(
-            f"no phase times: the program ended with code {result.exit_code} without running its "
-            "exit handlers"
-        )
-    else:
-        table = Table(title=f"{run.label}: {run.ms_per_step:.3f} {run.unit}", title_justify="left")
-        per_step = "/step" if run.steps else ""
-        for heading in ("phase", run.unit, "share %", f"calls{per_step}", "stacks %"):
-            table.add_column(heading, justify="left" if heading == "phase" else "right")
-        for row in run.rows:
-            stacks = "" if row.stack_share is None else f"{100 * row.stack_share:.1f}"
-            table.add_row(
-                escape(row.phase),
-                f"{row.ms:.3f}",
-                f"{100 * row.share:.1f}",
-                f"{row.calls:.2f}",
-                stacks,
-            )
-        console.print(table)
-        if times.measured_steps and times.step_median_s is not None:
-            left_out = "step" if times.warmup_steps == 1 else f"{times.warmup_steps} steps"
-            start_s = times.window[0] * times.wall_s
-            console.print(
-                f"{times.steps} steps, {times.measured_steps} measured; start-up and the first "
-                f"{left_out}, {start_s:.2f} s together, are left out; median step "
-                f"{1e3 * times.step_median_s:.3f} ms"
-            )
-        else:
-            console.print(f"{times.steps} steps: too few to measure, times are of the whole run")
-    console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
-    console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
-    for file in files:
-        console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
+PICTURE_FILE = "flame.svg"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the program's exit code."""
-    options, command = _parse(sys.argv[1:] if argv is None else argv)
+    """Run the command and return the program's exit code, or a gate's where that is 0."""
+    options, command = parse(sys.argv[1:] if argv is None else argv)
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
-        result = run_profiled(command, options.out, sampler=options.sampler, rate=options.rate)
-        run = Run.of(result, _program_name(command, options.config))
-        page = write_page(options.out / PAGE_FILE, [run], title=f"Where a step of {run.label} goes")
+        if options.memory:
+            return _profile_memory(console, options, command)
+        result = _profile(options, command)
+    except AttachError as error:
+        console.print(f"tfa_perf.profile: {error}", markup=False, soft_wrap=True)
+        return 2
     except OSError as error:
         console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
         return 1
-    _show(console, result, run, (page, *result.files))
-    return result.exit_code
+    files, problems = list(result.files), list(result.problems)
+    for rank in result.ranks:
+        files += rank.files
+        problems += rank.problems
+    runs = [Run.of(rank.run) for rank in result.ranks] or [Run.of(result.run)]
+    # One picture and one text show one rank: the one that the others wait for.
+    shown = runs[slowest(runs) or 0]
+    title = f"Where a step of {result.run.name} goes"
+    writers: list[tuple[str, Callable[[Path], Path]]] = [
+        (PICTURE_FILE, lambda path: write_svg(path, shown)),
+        (PAGE_FILE, lambda path: write_page(path, runs, title=title, selector=len(runs) > 1)),
+    ]
+    for name, write in writers:
+        problems += _write(options.out / name, write, files)
+    if result.ranks:
+        show_ranks(console, runs)
+    if options.text:
+        print_text(console, shown)
+    elif not result.ranks:
+        show_table(console, shown)
+    show_end(console, result, files)
+    for problem in problems:
+        console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
+    return result.exit_code or show_conditions(console, runs, options.fail_if)
+
+
+def _write(path: Path, write: Callable[[Path], Path], files: list[Path]) -> list[str]:
+    """Add the file to `files`; the problem where it cannot be written."""
+    try:
+        files.insert(0, write(path))
+    except OSError as error:
+        return [f"cannot write {path}: {error.strerror}"]
+    return []
+
+
+def _profile_memory(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:
+    name = program_name(command, options.config)
+    found = run_memory(command, options.out, name=name)
+    show_memory(console, found, name)
+    return found.exit_code
+
+
+def _profile(options: argparse.Namespace, command: Sequence[str]) -> ProfileResult:
+    if options.pid is not None:
+        return profile_running(options.pid, options.out, rate=options.rate, seconds=options.seconds)
+    return run_profiled(
+        command,
+        options.out,
+        sampler=options.sampler,
+        rate=options.rate,
+        gpu_trace=options.gpu_trace,
+        name=program_name(command, options.config),
+        config=options.settings,
+    )
 
 
 if __name__ == "__main__":

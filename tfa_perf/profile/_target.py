@@ -17,12 +17,20 @@ import runpy
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.children import ChildPhases
+from tfa_perf.profile.descendants import announce
+from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
+from tfa_perf.profile.memory_target import MemoryRun
+from tfa_perf.profile.overhead import FIRST_STEP, OverheadProbe, stop_pyspy
 from tfa_perf.profile.phases import Recorder, recording
+from tfa_perf.profile.post_import import on_import
 from tfa_perf.profile.steps import StepLog
 
 _PR_SET_PTRACER = 0x59616D61
@@ -40,7 +48,7 @@ def _allow_ptrace() -> None:
 
 
 def _wait_for_go(ready: int, go: int) -> str:
-    """Tell the parent we are up; return which sampler is on: pyspy, inprocess or none."""
+    """Tell the parent we are up; return which sampler is on: pyspy FILE, inprocess or none."""
     os.write(ready, b"ready\n")
     os.close(ready)
     with os.fdopen(go, "rb") as pipe:
@@ -50,16 +58,11 @@ def _wait_for_go(ready: int, go: int) -> str:
     return order
 
 
-def write_json(path: str, data: dict[str, Any]) -> None:
-    """Write through a temporary file, so that a reader never sees half of it."""
-    partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    os.replace(partial, path)
-
-
 def _environment() -> dict[str, str]:
     found = {"python": platform.python_version()}
+    for name in ("numba", "numpy"):
+        if name in sys.modules:
+            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
     torch = sys.modules.get("torch")
     if torch is not None:
         found["torch"] = str(torch.__version__)
@@ -69,43 +72,73 @@ def _environment() -> dict[str, str]:
     return found
 
 
-class _Run:
+class ProgramRun:
     """Timers and hooks from the program's first line to the end of its exit handlers."""
 
     def __init__(self, options: dict[str, Any], order: str) -> None:
         self._options = options
         self._pid = os.getpid()
         self._open = ExitStack()
-        self._sampler = StackSampler(options["rate"]) if order == "inprocess" else None
+        sampler, _, spies = order.partition(" ")
+        self._sampler = StackSampler(options["rate"]) if sampler == "inprocess" else None
         if self._sampler is not None:
             self._sampler.start()
         recorder = Recorder()
         self._open.enter_context(recording(recorder))
-        mark_s = 0.0 if order == "none" else max(0.03, 4 / options["rate"])
+        mark_s = 0.0 if sampler == "none" else max(0.03, 4 / options["rate"])
         self._log = StepLog(recorder, mark_s)
-        self._open.enter_context(hooked(self._log.cut))
-        self.interrupted = False
+        self._gpu = GpuProfile(recorder, self._log, options["gpu_trace"], options["trace"])
+        sample = self._sampler.sample if self._sampler is not None else lambda on: None
+        if spies:
+            sample = stop_pyspy(spies)
+        # Steps traced on the GPU follow the warm-up. Ranks share a py-spy and wait for each other,
+        # so a plain block of one would slow a profiled block of another.
+        first_step = FIRST_STEP + options["gpu_trace"] if options["ranks"] else sys.maxsize
+        self._probe = OverheadProbe(recorder, self._log, self._gpu.cut, sample, first_step)
+        self._open.enter_context(hooked(self._cut))
+        self._children = ChildPhases(options["children"], self._pid)
+        self._open.enter_context(on_import({"multiprocessing.util": self._children.follow}))
+        told = {"children": options["children"], "root": self._pid}
+        if options["ranks"]:
+            shared = {key: options[key] for key in ("ranks", "rate", "gpu_trace")}
+            # What halts py-spy is not for the ranks.
+            told |= {**shared, "order": sampler}
+        announce(told)
+
+    def _cut(self) -> None:
+        # The steps of a forked child are not the program's.
+        if os.getpid() == self._pid:
+            self._probe.cut()
 
     def finish(self) -> None:
         # A forked child that leaves through sys.exit runs its parent's exit handlers too.
         if os.getpid() != self._pid:
             return
-        times = self._log.finish().to_json()
+        overhead = self._probe.finish()
+        found = replace(self._log.finish(), overhead=overhead)
+        device, problem = self._gpu.finish(found.warmup_steps)
+        if not found.measured_steps:
+            device = None
+        times = replace(found, device=device, gpu_trace_problem=problem).to_json()
         self._open.close()
         try:
             times["environment"] = _environment()
-            write_json(self._options["phases"], times)
+            write_text(self._options["phases"], json.dumps(times))
             if self._sampler is not None:
-                write_json(self._options["stacks"], self._sampler.stop())
+                write_text(self._options["stacks"], json.dumps(self._sampler.stop()))
         except OSError as error:
             print(f"tfa_perf.profile: cannot write the profile: {error}", file=sys.stderr)
-        if self.interrupted:
-            # What Python does after an uncaught KeyboardInterrupt: shells tell it from an exit.
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
+
+
+def _end_interrupted(interrupted: list[BaseException]) -> None:
+    """What Python does after an uncaught KeyboardInterrupt: shells tell it from an exit."""
+    if not interrupted:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _without_launcher(trace: TracebackType | None) -> TracebackType | None:
@@ -155,10 +188,17 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     program = sys.argv[2:]
     _allow_ptrace()
-    run = _Run(options, _wait_for_go(options["ready"], options["go"]))
-    # Registered first, so it runs last: the program's own exit handlers are part of the program.
+    order = _wait_for_go(options["ready"], options["go"])
+    run: ProgramRun | MemoryRun
+    run = MemoryRun(options) if "memory" in options else ProgramRun(options, order)
+    interrupted: list[BaseException] = []
+    # Registered first, so they run last: the program's own exit handlers are part of the program.
+    atexit.register(_end_interrupted, interrupted)
     atexit.register(run.finish)
     sys.excepthook = _excepthook
+    if isinstance(run, MemoryRun):
+        # memray knows the frames from the one it is entered in: this one, below the program.
+        run.tracker.__enter__()
     try:
         if program[0] == "-m":
             sys.argv = program[1:]
@@ -168,7 +208,7 @@ def main() -> None:
             _run_script(program[0])
     except KeyboardInterrupt as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        run.interrupted = True
+        interrupted.append(error)
 
 
 if __name__ == "__main__":

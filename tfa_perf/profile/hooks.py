@@ -5,17 +5,72 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
-from tfa_perf.profile import wrappers
-from tfa_perf.profile.phases import outermost, phase, recording_main_thread, set_tracing
+from tfa_perf.profile import compile_phases, wrappers
+from tfa_perf.profile.graph_steps import GraphSteps
+from tfa_perf.profile.phases import recording_main_thread, set_tracing
 from tfa_perf.profile.post_import import on_import
 
 Function = Callable[..., Any]
 Undo = Callable[[], None]
 _MARK = "__tfa_perf_hook__"
+
+_Wraps = dict[str, Callable[[Function], Function]]
+
+_LIGHTNING_MODULE: _Wraps = {
+    "LightningModule.log": wrappers.log,
+    "LightningModule.log_dict": wrappers.log,
+}
+_LIGHTNING_TRAINER: _Wraps = {"Trainer.save_checkpoint": wrappers.checkpoint}
+
+# What else is wrapped once the program imports the module; torch itself is in `_Patches.torch`.
+_LIBRARIES: dict[str, _Wraps] = {
+    "torch.utils.data.dataloader": {
+        "DataLoader.__iter__": wrappers.data_wait,
+        "_BaseDataLoaderIter.__next__": wrappers.data_wait,
+    },
+    "torch.utils.tensorboard.writer": {
+        "SummaryWriter.add_scalar": wrappers.log,
+        "SummaryWriter.add_scalars": wrappers.log,
+        "SummaryWriter.add_histogram": wrappers.log,
+        "SummaryWriter.flush": wrappers.log,
+    },
+    "torchmetrics.metric": {
+        "Metric.__call__": wrappers.log,
+        # Every metric replaces its own update and compute by what these return.
+        "Metric._wrap_update": wrappers.log_result,
+        "Metric._wrap_compute": wrappers.log_result,
+    },
+    "lightning.pytorch.core.module": _LIGHTNING_MODULE,
+    "lightning.pytorch.trainer.trainer": _LIGHTNING_TRAINER,
+    "pytorch_lightning.core.module": _LIGHTNING_MODULE,
+    "pytorch_lightning.trainer.trainer": _LIGHTNING_TRAINER,
+    "transformers.trainer": {
+        "Trainer.log": wrappers.log,
+        "Trainer._save_checkpoint": wrappers.checkpoint,
+        "Trainer.save_model": wrappers.checkpoint,
+    },
+    "transformers.modeling_utils": {"PreTrainedModel.save_pretrained": wrappers.checkpoint},
+    "safetensors.torch": {"save_file": wrappers.checkpoint},
+    "tqdm.std": {
+        "tqdm.update": wrappers.log,
+        "tqdm.refresh": wrappers.log,
+        "tqdm.set_postfix": wrappers.log,
+    },
+    "rich.progress": {"Progress.update": wrappers.log, "Progress.advance": wrappers.log},
+    "logging": {"Logger.handle": wrappers.log},
+    "torch._dynamo.callback": {
+        "CompilationCallbackHandler.install_callbacks": compile_phases.torch_compile
+    },
+    "tfa_perf.data.loader": {"WindowBatches.__next__": wrappers.data_wait},
+}
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Patches:
@@ -25,6 +80,7 @@ class _Patches:
         self._undo: list[Undo] = []
         self._on_step = on_step
         self._in_step = False
+        self._graphs = GraphSteps(on_step)
 
     def replace(self, root: Any, path: str, wrap: Callable[[Function], Function]) -> None:
         """Wrap ``root.path``; nothing happens where this version of the library lacks it."""
@@ -64,6 +120,7 @@ class _Patches:
             "Tensor.tolist": wrappers.loss_read,
             "Tensor.__float__": wrappers.loss_read,
             "nn.Module.__call__": wrappers.forward(torch.is_grad_enabled),
+            "compile": wrappers.torch_compile(torch.is_grad_enabled),
             "nn.Module.zero_grad": wrappers.zero_grad,
             "Tensor.backward": wrappers.backward,
             "autograd.backward": wrappers.backward,
@@ -74,6 +131,12 @@ class _Patches:
             "save": wrappers.checkpoint,
             "cuda.synchronize": wrappers.device_wait,
             "optim.Optimizer.zero_grad": wrappers.zero_grad,
+            "amp.GradScaler.unscale_": wrappers.scaler,
+            "amp.GradScaler.step": wrappers.scaler,
+            "amp.GradScaler.update": wrappers.scaler,
+            "cuda.CUDAGraph.capture_begin": self._graphs.capture_begin,
+            "cuda.CUDAGraph.capture_end": self._graphs.capture_end,
+            "cuda.CUDAGraph.replay": self._graphs.replay,
         }.items():
             self.replace(torch, path, wrap)
         self._optimizers(torch.optim.Optimizer)
@@ -103,11 +166,7 @@ class _Patches:
             self.replace(owner, "step", self._optimizer)
 
     def _optimizer(self, original: Function) -> Function:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not outermost():
-                return original(*args, **kwargs)
-            with phase("optimizer"):
-                return original(*args, **kwargs)
+        call = wrappers.optimizer(original)
 
         @wraps(original)
         def step(*args: Any, **kwargs: Any) -> Any:
@@ -118,26 +177,26 @@ class _Patches:
                 result = call(*args, **kwargs)
             finally:
                 self._in_step = False
-            if self._on_step is not None:
+            if self._on_step is not None and not self._graphs.captured():
                 self._on_step()
             return result
 
         setattr(step, _MARK, True)
         return step
 
-    def dataloader(self, module: ModuleType) -> None:
-        self.replace(module, "DataLoader.__iter__", wrappers.data_wait)
-        self.replace(module, "_BaseDataLoaderIter.__next__", wrappers.data_wait)
+    def dynamo(self, eval_frame: ModuleType) -> None:
+        # backward() ends a graph, and the call of it would be compiled as a frame of its own, in
+        # which spans do nothing. This leaves the frame alone, and not the calls that it makes.
+        skip = getattr(eval_frame, "skip_code", None)
+        if skip is not None:
+            skip(wrappers.backward(_nothing).__code__)
 
-    def window_loader(self, module: ModuleType) -> None:
-        self.replace(module, "WindowBatches.__next__", wrappers.data_wait)
+    def library(self, wraps: _Wraps, module: ModuleType) -> None:
+        for path, wrap in wraps.items():
+            self.replace(module, path, wrap)
 
-    def numba(self, module: ModuleType) -> None:
-        self.replace(module, "Dispatcher.compile", wrappers.numba_compile)
-
-    def rich(self, module: ModuleType) -> None:
-        self.replace(module, "Progress.update", wrappers.log)
-        self.replace(module, "Progress.advance", wrappers.log)
+    def listen(self, start: Callable[[ModuleType], Undo], module: ModuleType) -> None:
+        self._undo.append(start(module))
 
 
 @contextmanager
@@ -150,15 +209,15 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
     patches = _Patches(on_step)
     try:
         patches.replace(builtins, "print", wrappers.log)
-        with on_import(
-            {
-                "torch": patches.torch,
-                "torch.utils.data.dataloader": patches.dataloader,
-                "numba.core.dispatcher": patches.numba,
-                "rich.progress": patches.rich,
-                "tfa_perf.data.loader": patches.window_loader,
-            }
-        ):
+        actions: dict[str, Callable[[ModuleType], None]] = {
+            "torch": patches.torch,
+            "triton.knobs": partial(patches.listen, compile_phases.listen_to_triton),
+            "torch._dynamo.eval_frame": patches.dynamo,
+            "numba.core.event": partial(patches.listen, compile_phases.listen_to_numba),
+        }
+        for name, paths in _LIBRARIES.items():
+            actions[name] = partial(patches.library, paths)
+        with on_import(actions):
             yield
     finally:
         patches.restore()

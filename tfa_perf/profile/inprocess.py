@@ -18,6 +18,7 @@ class StackSampler(threading.Thread):
         super().__init__(name="tfa-perf stack sampler", daemon=True)
         self._interval = 1.0 / rate
         self._halt = threading.Event()
+        self._on = True
         self._frames: dict[tuple[CodeType, int], int] = {}
         self._names: dict[int, str] = {}
         self._stacks: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -28,6 +29,9 @@ class StackSampler(threading.Thread):
         last = perf_counter()
         while not self._halt.wait(self._interval):
             now = perf_counter()
+            if not self._on:
+                last = now
+                continue
             for ident, frame in sys._current_frames().items():
                 if ident != me:
                     self._samples.setdefault(ident, []).append((self._stack(frame), now - last))
@@ -35,6 +39,10 @@ class StackSampler(threading.Thread):
                 if thread.ident is not None and thread.ident not in self._names:
                     self._names[thread.ident] = f'Thread {thread.native_id} "{thread.name}"'
             last = now
+
+    def sample(self, on: bool) -> None:
+        """Stop taking samples, or go on."""
+        self._on = on
 
     def _stack(self, frame: FrameType | None) -> tuple[int, ...]:
         indexes = []

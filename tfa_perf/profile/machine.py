@@ -1,10 +1,14 @@
-"""The machine and library versions a profile was taken on."""
+"""The machine and the library versions a profile was taken on."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Mapping
+
+from tfa_perf import __version__
+
+_LIBRARIES = ("python", "torch", "numba", "numpy")
 
 
 def _cpu_model() -> str:
@@ -24,11 +28,26 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _memory() -> str:
+    try:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return "unknown"
+    return f"{size / 2**30:.0f} GiB"
+
+
 def machine(environment: Mapping[str, str]) -> dict[str, str]:
-    """CPU, usable cores and system, followed by what the profiled process told of itself."""
+    """CPU, usable cores, memory and system, and the devices the profiled process told of."""
     return {
         "cpu": _cpu_model(),
         "cores": str(_usable_cores()),
+        "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}",
-        **environment,
+        **{key: value for key, value in environment.items() if key not in _LIBRARIES},
     }
+
+
+def versions(environment: Mapping[str, str]) -> dict[str, str]:
+    """Versions of tfa-perf and of the libraries that the profiled process told of."""
+    found = {key: environment[key] for key in _LIBRARIES if key in environment}
+    return {"tfa-perf": __version__, **found}

@@ -1,9 +1,6 @@
 """Named spans of a training step, and their exclusive time per thread.
 
-A span costs two clock reads while a recorder is active and one global read when none is. Time is
-kept exclusive by construction: at every boundary the time since the last boundary goes to the
-innermost open span, or to ``other`` when none is open. So the phases of a lap and ``other`` always
-add up to the lap's wall clock.
+A span costs two clock reads while a recorder is active and one global read when none is.
 """
 
 from __future__ import annotations
@@ -12,19 +9,31 @@ import functools
 import inspect
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
 from typing import TypeVar
 
-OTHER = "other"
+from tfa_perf.profile.laps import OTHER, Lap
+from tfa_perf.profile.spans import LapCursor, Span, SpanObserver, Spans
+
+__all__ = [
+    "Recorder",
+    "in_no_phase",
+    "let_hooks_in",
+    "outermost",
+    "phase",
+    "recording",
+    "recording_main_thread",
+    "set_tracing",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _active: Recorder | None = None
+# A recorder that keeps track of open spans but takes no time.
+_suspended: Recorder | None = None
 
 
 def _never() -> bool:
@@ -52,11 +61,15 @@ class phase:
     def __enter__(self) -> phase:
         if _active is not None and not _tracing():
             _active._spans().enter(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().stack.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if _active is not None and not _tracing():
             _active._spans().leave(self)
+        elif _suspended is not None and not _tracing():
+            _suspended._spans().drop(self)
 
     def __call__(self, function: F) -> F:
         """Decorate a plain function.
@@ -85,124 +98,22 @@ class phase:
         return timed  # type: ignore[return-value]
 
 
-class _Spans:
-    """Open spans and running totals (ns) of one thread."""
-
-    __slots__ = ("calls", "last", "stack", "thread", "top", "totals")
-
-    def __init__(self, thread: str) -> None:
-        self.thread = thread
-        self.stack: list[phase] = []
-        self.top = OTHER
-        self.totals: defaultdict[str, int] = defaultdict(int)
-        self.calls: defaultdict[str, int] = defaultdict(int)
-        self.last = perf_counter_ns()
-
-    def enter(self, span: phase) -> None:
-        now = perf_counter_ns()
-        self.totals[self.top] += now - self.last
-        self.last = now
-        self.stack.append(span)
-        self.top = span.name
-        self.calls[span.name] += 1
-
-    def leave(self, span: phase) -> None:
-        stack = self.stack
-        if not stack or stack[-1] is not span:
-            self._leave_out_of_order(span)
-            return
-        now = perf_counter_ns()
-        self.totals[self.top] += now - self.last
-        self.last = now
-        stack.pop()
-        self.top = stack[-1].name if stack else OTHER
-
-    def _leave_out_of_order(self, span: phase) -> None:
-        # A suspended generator can close its span after its consumer opened another; a span opened
-        # before the recorder became active is not on the stack at all.
-        self.flush()
-        for index in range(len(self.stack) - 1, -1, -1):
-            if self.stack[index] is span:
-                del self.stack[index]
-                break
-        self.top = self.stack[-1].name if self.stack else OTHER
-
-    def flush(self) -> None:
-        now = perf_counter_ns()
-        self.totals[self.top] += now - self.last
-        self.last = now
-
-
-@dataclass(frozen=True)
-class Lap:
-    """What one thread did between two cuts.
-
-    `phases` maps each phase to its exclusive seconds and always holds ``other``, the time inside no
-    phase; ``sum(phases.values()) == wall_s`` exactly. `calls` counts spans opened, per phase.
-    """
-
-    wall_s: float
-    phases: dict[str, float]
-    calls: dict[str, int]
-
-    @property
-    def other_s(self) -> float:
-        """Seconds inside no phase."""
-        return self.phases[OTHER]
-
-
-# Seconds are rounded down to multiples of 2**-30 s (0.93 ns): sums and differences of such doubles
-# are exact below 2**22 s, which is what makes a lap add up exactly.
-_TICKS = 1 << 30
-
-
-def _exact_seconds(ns: int) -> float:
-    return (ns * _TICKS // 1_000_000_000) / _TICKS
-
-
-class LapCursor:
-    """Cuts laps out of a recorder's running totals, independently of other cursors on it."""
-
-    def __init__(self, spans: _Spans) -> None:
-        self._spans = spans
-        spans.flush()
-        self._totals = dict(spans.totals)
-        self._calls = dict(spans.calls)
-
-    def lap(self) -> Lap:
-        """The time since the last cut. Spans still open count up to now."""
-        spans = self._spans
-        spans.flush()
-        totals, calls = dict(spans.totals), dict(spans.calls)
-        spent = {name: ns - self._totals.get(name, 0) for name, ns in totals.items()}
-        wall = _exact_seconds(sum(spent.values()))
-        phases = {name: _exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
-        phases[OTHER] = wall - sum(phases.values())
-        counts = {
-            name: count - self._calls.get(name, 0)
-            for name, count in calls.items()
-            if count != self._calls.get(name, 0)
-        }
-        self._totals, self._calls = totals, calls
-        return Lap(wall, phases, counts)
-
-
 class Recorder:
     """Collects spans. The thread that makes it is its main thread: laps are about that thread."""
 
     def __init__(self) -> None:
         self._main_id = get_ident()
-        self._main = _Spans(threading.current_thread().name)
-        self._others: dict[int, _Spans] = {}
+        self._main = Spans(threading.current_thread().name)
+        self._others: dict[int, Spans] = {}
         self._cursor = LapCursor(self._main)
 
-    def _spans(self) -> _Spans:
+    def _spans(self) -> Spans:
         ident = get_ident()
         if ident == self._main_id:
             return self._main
         spans = self._others.get(ident)
         if spans is None:
-            spans = self._others[ident] = _Spans(threading.current_thread().name)
+            spans = self._others[ident] = Spans(threading.current_thread().name)
         return spans
 
     def lap(self) -> Lap:
@@ -221,12 +132,44 @@ class Recorder:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Keep the block out of the main thread's phases and laps, wall clock included."""
-        self._main.flush()
+        """Keep the block out of the main thread's phases and laps, wall clock included.
+
+        That holds for phases opened and closed inside the block too.
+        """
+        spans = self._main
+        spans.flush()
+        observer, spans.observer = spans.observer, None
+        totals, calls = dict(spans.totals), dict(spans.calls)
         try:
             yield
         finally:
-            self._main.last = perf_counter_ns()
+            for counted, before in ((spans.totals, totals), (spans.calls, calls)):
+                counted.clear()
+                counted.update(before)
+            spans.observer = observer
+            spans.last = perf_counter_ns()
+
+    def suspend(self) -> None:
+        """Take no times until `resume`: every thread's spans cost next to nothing meanwhile."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.flush()
+        _active, _suspended = None, self
+
+    def resume(self) -> None:
+        """End what `suspend` began; the time between is in no lap."""
+        global _active, _suspended
+        for spans in (self._main, *list(self._others.values())):
+            spans.resume()
+        _active, _suspended = self, None
+
+    def observe(self, observer: SpanObserver | None) -> None:
+        """Tell `observer` of the main thread's spans from now on; None for nobody."""
+        self._main.observer = observer
+
+    def open_spans(self) -> tuple[Span, ...]:
+        """The spans that are open on the main thread, outermost first."""
+        return tuple(self._main.stack)
 
     def cursor(self) -> LapCursor:
         """A separate series of laps of the main thread, starting now."""
@@ -251,30 +194,51 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
     ------
     RuntimeError : another recorder is active.
     """
-    global _active
-    if _active is not None:
+    global _active, _suspended
+    if _active is not None or _suspended is not None:
         raise RuntimeError("another Recorder is active in this process; leave its block first")
     _active = recorder
     try:
         yield recorder
     finally:
-        _active = None
+        _active = _suspended = None
+        recorder.observe(None)
         for spans in (recorder._main, *recorder._others.values()):
             spans.flush()
             spans.stack.clear()
             spans.top = OTHER
 
 
-def outermost() -> bool:
-    """True when a recorder is active and this thread is inside no span."""
+def in_no_phase() -> bool:
+    """True when a recorder is active and this thread is inside no span, or directly in ``other``.
+
+    A span called ``other`` hands the time of a block back, as to the closure of an optimizer.
+    """
     if _tracing() or _active is None:
         return False
-    return not _active._spans().stack
+    return _active._spans().top == OTHER
+
+
+def outermost() -> bool:
+    """True where a hook is to open its span: in no phase, or directly in one that lets hooks in."""
+    if _tracing() or _active is None:
+        return False
+    spans = _active._spans()
+    if spans.top == OTHER:
+        return True
+    return spans.porous is not None and bool(spans.stack) and spans.stack[-1] is spans.porous
+
+
+def let_hooks_in(span: Span) -> None:
+    """Have hooks that run directly inside `span`, an open one of this thread, take time off it."""
+    if _active is not None:
+        _active._spans().porous = span
 
 
 def recording_main_thread() -> bool:
-    """True when a recorder is active and this is its main thread."""
-    return not _tracing() and _active is not None and get_ident() == _active._main_id
+    """True when a recorder is active or suspended and this is its main thread."""
+    recorder = _active or _suspended
+    return recorder is not None and not _tracing() and get_ident() == recorder._main_id
 
 
 def set_tracing(tracing: Callable[[], bool] | None) -> None:
@@ -284,8 +248,8 @@ def set_tracing(tracing: Callable[[], bool] | None) -> None:
 
 
 def _forget_in_child() -> None:
-    global _active
-    _active = None
+    global _active, _suspended
+    _active = _suspended = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -103,14 +103,36 @@ def _scopes(path: str) -> tuple[_Scope, ...]:
     return tuple(reader.scopes)
 
 
+# Compilers, whose spans are opened by their own events and so by no `with` in any source.
+_COMPILERS = {
+    "_compile": {"torch/_dynamo/convert_frame.py": "torch_compile"},
+    "_wrapped_bw_compiler": {"torch/_dynamo/backends/common.py": "torch_compile"},
+    "_acquire_compile_lock": {"numba/core/compiler_lock.py": "numba_compile"},
+    "compile": {
+        "numba/core/dispatcher.py": "numba_compile",
+        "triton/compiler/compiler.py": "triton_compile",
+    },
+}
+
+
+def _compiler_phase(name: str, path: str) -> str | None:
+    found = _COMPILERS.get(name)
+    if found is None:
+        return None
+    return next((phase for file, phase in found.items() if path.endswith(f"/{file}")), None)
+
+
 def phase_of(function: str, path: str, line: int) -> str | None:
     """The phase that a frame at `line` of `function` is in by its own source, or None.
 
     It is the innermost ``with phase("...")`` block around the line in that function, else the
     function's ``@phase("...")``. A function defined inside such a block does not belong to it:
-    where it runs is its caller's matter.
+    where it runs is its caller's matter. The compilers of torch, Triton and Numba have a phase too.
     """
     name = bare_name(function)
+    compiler = _compiler_phase(name, path)
+    if compiler is not None:
+        return compiler
     inside = [s for s in _scopes(path) if s.name == name and s.first <= line <= s.last]
     if not inside:
         return None

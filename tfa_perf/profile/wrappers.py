@@ -9,11 +9,12 @@ why each phase has a wrapper of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import isroutine
 from typing import Any
 
-from tfa_perf.profile.phases import outermost, phase
+from tfa_perf.profile.phases import in_no_phase, let_hooks_in, outermost, phase
 
 Function = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def forward(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
     def wrap(original: Function) -> Function:
         @wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if not outermost():
+            if not in_no_phase():
                 return original(*args, **kwargs)
             if has_grad():
                 with phase("forward"):
@@ -48,6 +49,55 @@ def forward(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
     return wrap
 
 
+def torch_compile(has_grad: Callable[[], bool]) -> Callable[[Function], Function]:
+    """Wrap ``torch.compile``: calling a compiled function may be the forward pass.
+
+    It is where a call with gradients returned a tensor that has them; a compiled update of
+    parameters returns none. The function may be a whole step, so hooks inside it count.
+    """
+
+    def time_calls(compiled: Function) -> Function:
+        differentiable = False
+
+        @wraps(compiled)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal differentiable
+            if not in_no_phase():
+                return compiled(*args, **kwargs)
+            if not differentiable:
+                result = compiled(*args, **kwargs)
+                differentiable = has_grad() and _requires_grad(result)
+                return result
+            if has_grad():
+                with phase("forward") as span:
+                    let_hooks_in(span)
+                    return compiled(*args, **kwargs)
+            with phase("validation"):
+                return compiled(*args, **kwargs)
+
+        return call
+
+    def wrap(original: Function) -> Function:
+        @wraps(original)
+        def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            compiled = original(model, *args, **kwargs)
+            # Without a model it is a decorator, which comes back here; a module has its own hook.
+            return time_calls(compiled) if isroutine(model) else compiled
+
+        return compile
+
+    return wrap
+
+
+def _requires_grad(result: Any) -> bool:
+    """Whether a result is, or holds in lists and dicts, a tensor that has gradients."""
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, (list, tuple)):
+        return any(map(_requires_grad, result))
+    return bool(getattr(result, "requires_grad", False))
+
+
 def backward(original: Function) -> Function:
     @wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
@@ -57,6 +107,42 @@ def backward(original: Function) -> Function:
             return original(*args, **kwargs)
 
     return backward
+
+
+def optimizer(original: Function) -> Function:
+    """Wrap an optimizer's step; forward and backward in its closure are not the optimizer's."""
+
+    @wraps(original)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("optimizer"):
+            if callable(kwargs.get("closure")):
+                kwargs["closure"] = _outside(kwargs["closure"])
+            elif len(args) > 1 and callable(args[1]):
+                args = (args[0], _outside(args[1]), *args[2:])
+            return original(*args, **kwargs)
+
+    return step
+
+
+def _outside(closure: Function) -> Function:
+    def run_closure(*args: Any, **kwargs: Any) -> Any:
+        with phase("other"):
+            return closure(*args, **kwargs)
+
+    return run_closure
+
+
+def scaler(original: Function) -> Function:
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("optimizer"):
+            return original(*args, **kwargs)
+
+    return call
 
 
 def zero_grad(original: Function) -> Function:
@@ -103,6 +189,16 @@ def log(original: Function) -> Function:
     return write
 
 
+def log_result(original: Function) -> Function:
+    """Wrap a method that returns a function, so that the returned function counts as logging."""
+
+    @wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return log(original(*args, **kwargs))
+
+    return make
+
+
 def checkpoint(original: Function) -> Function:
     @wraps(original)
     def save(*args: Any, **kwargs: Any) -> Any:
@@ -125,14 +221,15 @@ def device_wait(original: Function) -> Function:
     return synchronize
 
 
-def numba_compile(original: Function) -> Function:
-    # Compiling counts on its own wherever it happens: a first call must not pass for data wait.
+def graph_replay(original: Function) -> Function:
     @wraps(original)
-    def compile_kernel(*args: Any, **kwargs: Any) -> Any:
-        with phase("numba_compile"):
+    def replay(*args: Any, **kwargs: Any) -> Any:
+        if not outermost():
+            return original(*args, **kwargs)
+        with phase("graph_replay"):
             return original(*args, **kwargs)
 
-    return compile_kernel
+    return replay
 
 
 def h2d(leaves_host: Callable[..., bool]) -> Callable[[Function], Function]:
