@@ -399,7 +399,8 @@ def test_cuda_trace_holds_under_sync_debug_mode(
 ) -> None:
     text = SCRIPT.format(device="cuda", steps=30).replace("print(loss.item())", "pass")
     text = text.replace("torch.randn(256, 512).to('cuda')", "torch.randn(256, 512, device='cuda')")
-    text = text.replace("torch.manual_seed(0)", "torch.cuda.set_sync_debug_mode('error')")
+    head, loop = text.split("for step", 1)
+    text = f"{head}torch.cuda.set_sync_debug_mode('error')\nfor step{loop}"
     result = run_profiled([str(script(text))], tmp_path / "out", sampler="none", gpu_trace=5)
     assert result.exit_code == 0
     assert result.run.gpu_trace is not None

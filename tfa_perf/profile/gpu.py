@@ -115,7 +115,10 @@ class DeviceSpans:
     def leave(self, span: Span) -> None:
         for index in range(len(self._open) - 1, 0, -1):
             if self._open[index].span is span:
-                self._close(index, self._mark())
+                mark = self._mark()
+                # An error of the device has closed them all.
+                if self._open:
+                    self._close(index, mark)
                 return
 
     def end(self) -> None:
