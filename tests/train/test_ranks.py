@@ -26,7 +26,7 @@ def torchrun(*args, folder):
         [*TORCHRUN, "--redirects", "3", "--log-dir", logs, *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         cwd=folder,
     )
     printed = []
