@@ -54,6 +54,15 @@ def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_without_a_compiler_the_option_that_does_without_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    done = tfa_perf("train", *TINY_FLAGS, "--device", "cpu", "--compile", "--steps", 1)
+    assert done.returncode == 1
+    assert "torch.compile" in done.stderr and "--no-compile" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "taken").mkdir()
     done = tfa_perf("train", *TINY_FLAGS, "--steps", 3, "--out", tmp_path / "taken")

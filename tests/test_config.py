@@ -57,6 +57,7 @@ def test_set_overrides_one_key(override, attribute, expected):
         ("train.batch_size=0", ["train.batch_size", "greater than", "0"]),
         ("train.batch_size=true", ["train.batch_size", "True"]),
         ("train.lr=nan", ["train.lr", "nan"]),
+        ("train.seed=99999999999999999999", ["train.seed", "less than"]),
         ("train.lr=.nan", ["train.lr", "finite"]),
         ("train.clip_norm=x", ["train.clip_norm", "'x'"]),
         ("train.amp=fp8", ["train.amp", "'bf16'", "'fp8'"]),

@@ -127,7 +127,7 @@ class TrainConfig(_Section):
     """Run forward and backward through torch.compile."""
     graph: bool | None = None
     """Replay one CUDA graph a step; default on a CUDA device."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     shuffle: bool = True
     patience: Positive | None = None
     """Epochs without a lower validation loss after which training stops; default never."""

@@ -32,6 +32,22 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("size", [1 << 20, 1 << 24])
+def test_a_disk_that_takes_no_more_is_named_and_leaves_the_old_file_alone(tmp_path, size):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"last\.pt: cannot be written \(.*free space"):
+            write_checkpoint(path, {"step": 2, "weights": torch.zeros(size)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_checkpoint(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 class Payload:
     def __reduce__(self):
         return os.mkdir, ("ran",)

@@ -45,10 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = 2, f"error: {error}"
     except (DeviceMemoryError, OSError) as error:
         code, message = 1, f"failed: {error}"
-    except Exception:
-        if local_rank() is None:
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().partition("\n")[0]
+            code, message = 1, f"failed: torch.compile: {reason}; --no-compile trains without it"
+        elif local_rank() is None:
             raise
-        code, message = 1, traceback.format_exc()
+        else:
+            code, message = 1, traceback.format_exc()
     rank = "" if local_rank() is None else f"rank {os.environ.get('RANK')}: "
     print(f"tfa-perf: {rank}{message}", file=sys.stderr, flush=True)
     if local_rank() is not None:

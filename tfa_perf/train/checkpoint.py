@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from tfa_perf.train.written import naming
+
 __all__ = ["CheckpointError", "read_checkpoint", "write_checkpoint"]
 
 
@@ -22,25 +24,26 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     It is written to a file beside it, synced and renamed: whatever happens in between, a crash
     of the machine included, ``path`` holds the old content or the new one, and what is left of a
-    process that was killed is removed by the next write.
+    process that was killed is removed by the next write. Raises OSError, naming ``path``.
     """
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _running(left):
-            left.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.{os.getpid()}.", suffix=".tmp", dir=path.parent
-    )
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            if not _running(left):
+                left.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name}.{os.getpid()}.", suffix=".tmp", dir=path.parent
+        )
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import csv
 import os
 from pathlib import Path
 
+from tfa_perf.train.written import naming
+
 __all__ = ["COLUMNS", "CsvLog", "LogError"]
 
 COLUMNS = (
@@ -42,22 +44,23 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = _rows(path, after) if path.exists() and (after or path.stat().st_size) else []
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([COLUMNS, *rows])
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([COLUMNS, *rows])
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         self._path = path
 
     def write(self, *values: float) -> None:
         """Append a row, one value for each of ``COLUMNS``."""
         if len(values) != len(COLUMNS):
             raise ValueError(f"values: {len(COLUMNS)} are needed, got {len(values)}")
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(values)
 
 

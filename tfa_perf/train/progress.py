@@ -43,11 +43,14 @@ class StepProgress:
             transient=True,
             # Elsewhere it would leave a blank line and nothing else.
             disable=not (console.is_interactive or console.is_jupyter),
+            # Nothing in it moves between two steps, so no thread draws it.
+            auto_refresh=False,
         )
         self._bar = self._progress.add_task("steps", total=total, epoch=1, loss="-")
 
     def __enter__(self) -> StepProgress:
         self._progress.start()
+        self._next_draw_s = time.monotonic() + _DRAW_EVERY_S
         return self
 
     def __exit__(
@@ -72,10 +75,16 @@ class StepProgress:
         if self._done % self._log_every == 0:
             self._loss_text = f"{self.mean_loss():.5f}"
         now = time.monotonic()
-        if now >= self._next_draw_s or self._done == self._total:
+        drawn = now >= self._next_draw_s
+        # The last state is drawn when the bar stops.
+        if drawn or self._done == self._total:
             self._next_draw_s = now + _DRAW_EVERY_S
             self._progress.update(
-                self._bar, completed=self._done, epoch=epoch + 1, loss=self._loss_text
+                self._bar,
+                refresh=drawn,
+                completed=self._done,
+                epoch=epoch + 1,
+                loss=self._loss_text,
             )
 
     def mean_loss(self) -> float:

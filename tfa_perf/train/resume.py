@@ -20,8 +20,9 @@ __all__ = ["last_checkpoint", "resume_from", "with_amp_known"]
 
 # A file may have moved; whether it still holds the same bars, the scaler tells.
 _MAY_DIFFER = (
-    *("bars", "features", "epochs", "patience", "checkpoint_every", "log_every", "threads"),
-    "micro_batch",
+    *("bars", "features", "epochs", "patience", "checkpoint_every", "log_every"),
+    # The same sums, by other kernels: another machine may want others.
+    *("threads", "micro_batch", "compile", "graph"),
 )
 
 
@@ -53,7 +54,7 @@ def resume_from(
     """Put a run back to where ``content`` was written to ``path``.
 
     Raises CheckpointError where it was written under another config or with other bars; only
-    what decides when the run ends and what it reports may differ.
+    what decides when the run ends, what it reports and by which kernels it computes may differ.
     """
     if not {"config", "scaler", "trainer", "stopping"} <= content.keys():
         raise CheckpointError(f"{path}: holds a model, not a run to resume; use last.pt")

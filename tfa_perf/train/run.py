@@ -32,6 +32,7 @@ from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.setup import Setup, set_up
 from tfa_perf.train.tensorboard_log import TensorBoardLog
 from tfa_perf.train.threads import torch_threads
+from tfa_perf.train.written import naming
 
 __all__ = ["save_model", "train"]
 
@@ -193,16 +194,12 @@ def _fit(
 
 def _check_writable(file: Path) -> None:
     # Before training, not after it; by trying, because what is allowed may fail all the same.
-    try:
+    with naming(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         with tempfile.TemporaryFile(dir=file.parent):
             pass
-    except OSError as error:
-        raise OSError(
-            f"{file}: cannot be written ({error.strerror}); choose a file in a folder of your own"
-        ) from None
 
 
 def save_model(path: Path, model: nn.Module, config: Config, dataset: Dataset) -> None:
