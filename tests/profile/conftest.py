@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def two_at_a_time() -> Callable[..., dict[Any, Any]]:
+    """Calls a function with each key, two at a time, and gives the results by key."""
+
+    def run(function: Callable[[Any], Any], keys: Iterable[Any]) -> dict[Any, Any]:
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(found := list(keys), pool.map(function, found), strict=True))
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def stock_script() -> str:
     """A stock torch script of 30 steps, each about 8 ms data, 12 forward, 10 backward, 6 other."""
     return TRAIN
@@ -99,8 +111,8 @@ def script(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
+@pytest.fixture(scope="session")
+def environment(one_thread: None) -> dict[str, str]:
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -51,19 +52,26 @@ NEW = ("# one line more\ndef added():\n    time.sleep(0.012)", "added()")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, two_at_a_time: Callable[..., dict[str, Path]]
+) -> tuple[Path, Path]:
     """Run folders of a script before and after a change of its phase `augment`."""
-    folders = []
-    for name, (function, call) in (("before", OLD), ("after", NEW)):
-        folder = tmp_path_factory.mktemp(name)
+    base = tmp_path_factory.mktemp("runs")
+
+    def run(name: str) -> Path:
+        folder = base / f"{name}-script"
+        folder.mkdir()
+        function, call = OLD if name == "before" else NEW
         script = folder / "train.py"
         script.write_text(SCRIPT.format(function=function, call=call))
         result = run_profiled(
             [str(script), "--batch", "32"], folder / name, sampler="inprocess", rate=200
         )
         assert result.exit_code == 0
-        folders.append(folder / name)
-    return folders[0], folders[1]
+        return folder / name
+
+    folders = two_at_a_time(run, ("before", "after"))
+    return folders["before"], folders["after"]
 
 
 class Done(NamedTuple):

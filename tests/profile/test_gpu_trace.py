@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -331,21 +333,41 @@ for step in range({steps}):
 """
 
 
+@pytest.fixture(scope="module")
+def on_the_host(
+    tmp_path_factory: pytest.TempPathFactory, two_at_a_time: Callable[..., dict[int, Any]]
+) -> dict[int, tuple[Any, Path]]:
+    """The script on the CPU for 8 steps and for 2, with a GPU trace asked for."""
+    base = tmp_path_factory.mktemp("host")
+
+    def run(steps: int) -> tuple[Any, Path]:
+        folder = base / str(steps)
+        folder.mkdir()
+        (folder / "script.py").write_text(SCRIPT.format(device="cpu", steps=steps))
+        command = [sys.executable, "-m", "tfa_perf.profile", "--out", "out", "--sampler", "none"]
+        done = subprocess.run(
+            [*command, "--gpu-trace", "--", "script.py"],
+            cwd=folder, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        return done, folder / "out"
+
+    return two_at_a_time(run, (8, 2))
+
+
 @pytest.mark.parametrize(
     ("steps", "why"),
     [(8, "the program does not use CUDA"), (2, "the run has only 2 steps")],
 )
 def test_a_run_without_gpu_work_says_so_in_one_line(
-    steps: int, why: str, script: Callable[[str], Path], profile_command: Any, tmp_path: Path
+    steps: int, why: str, on_the_host: dict[int, tuple[Any, Path]]
 ) -> None:
-    path = script(SCRIPT.format(device="cpu", steps=steps))
-    done = profile_command("--sampler", "none", "--gpu-trace", "--", str(path))
+    done, out = on_the_host[steps]
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "GPU" in line]
     assert lines == [f"no GPU work to trace: {why}"]
     assert "device ms" not in done.stderr
-    assert not (tmp_path / "out" / "trace.json.gz").exists()
-    document = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert not (out / "trace.json.gz").exists()
+    document = json.loads((out / "run.json").read_text())
     assert document["gpu_trace"] is None
     assert document["times"]["steps"] == steps
 

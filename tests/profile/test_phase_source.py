@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -207,3 +209,36 @@ def test_definition_line_is_the_nearest_def_above(tmp_path: Path) -> None:
     assert definition_line("A.f", str(path), 3) == 2
     assert definition_line("B.f", str(path), 6) == 5
     assert definition_line("B.<lambda>", str(path), 6) is None
+
+
+def test_sources_are_read_on_several_threads(tmp_path: Path) -> None:
+    block = "    with phase('forward'):\n" + "        x = f(1, [2, (3, g(a=4))])\n" * 40
+    paths = [tmp_path / f"m{n}.py" for n in range(60)]
+    for path in paths:
+        path.write_text(f"def run():\n{block}")
+
+    class Finalized:
+        # Python code that the collector runs in the middle of parsing lets other threads go on.
+        def __init__(self) -> None:
+            self.own = self
+
+        def __del__(self) -> None:
+            sum(range(20))
+
+    def read(share: list[Path]) -> list[str | None]:
+        found = []
+        for path in share:
+            Finalized()
+            found.append(phase_of("run", str(path), 5))
+        return found
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(read, (paths[::3], paths[1::3], paths[2::3])))
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert found == [["forward"] * 20] * 3

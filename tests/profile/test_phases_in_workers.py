@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tfa_perf.profile.laps import DATALOADER_WORKERS
-from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.sampler import ProfileResult, run_profiled
 
 SCRIPT = Path(__file__).parent / "scripts" / "train_workers.py"
 # What the 24 rows and the thread sleep in each phase, in seconds.
 SLEEPS = {"decode": 24 * 0.01, "augment": 24 * 0.02, "lookup": 24 * 0.002}
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_phases_of_workers_and_threads_are_summed_apart(
-    method: str, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    if method == "fork" and sys.platform == "darwin":
-        pytest.skip("fork is unsafe with threads on macOS")
-    with (tmp_path / "err").open("w") as err:
-        result = run_profiled(
-            [str(SCRIPT), method, "2"], tmp_path / "out", env=environment, stderr=err
-        )
-    assert (tmp_path / "err").read_text() == ""
+# fork is unsafe with threads on macOS.
+METHODS = ("spawn",) if sys.platform == "darwin" else ("fork", "spawn")
+
+
+class Done(NamedTuple):
+    result: ProfileResult
+    err: str
+
+
+@pytest.fixture(scope="module")
+def done(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    two_at_a_time: Callable[..., dict[str, Done]],
+) -> dict[str, Done]:
+    """The script's epoch with two workers of each kind, and without."""
+    folder = tmp_path_factory.mktemp("workers")
+
+    def run(method: str) -> Done:
+        workers, sampler = ("0", "none") if method == "none" else ("2", "auto")
+        with (folder / f"{method}.err").open("w") as err:
+            result = run_profiled(
+                [str(SCRIPT), method, workers], folder / method, sampler=sampler,  # type: ignore[arg-type]
+                env=environment, stderr=err,
+            )  # fmt: skip
+        return Done(result, (folder / f"{method}.err").read_text())
+
+    return two_at_a_time(run, (*METHODS, "none"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_phases_of_workers_and_threads_are_summed_apart(method: str, done: dict[str, Done]) -> None:
+    result, err = done[method]
+    assert err == ""
     assert result.exit_code == 0
     times = result.times
     assert times is not None
@@ -48,12 +73,8 @@ def test_phases_of_workers_and_threads_are_summed_apart(
     assert not any("_bootstrap" in frame for stack in frames for frame in stack)
 
 
-def test_phases_without_workers_are_in_the_step(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    result = run_profiled(
-        [str(SCRIPT), "none", "0"], tmp_path / "out", sampler="none", env=environment
-    )
+def test_phases_without_workers_are_in_the_step(done: dict[str, Done]) -> None:
+    result, _ = done["none"]
     assert result.times is not None
     calls = result.times.whole.calls
     assert calls["decode"] == calls["augment"] == calls["lookup"] == 24

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tfa_perf.profile.overhead import FIRST_STEP, MIN_PAIRS, PAIRS, overhead_note
-from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.steps import OverheadBlocks
 
 # Steps of 15 ms or more: blocks of at most 4 steps.
@@ -31,13 +31,32 @@ for step in range(int(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize("sampler", ["pyspy", "inprocess", "none"])
+SAMPLERS: tuple[Any, ...] = ("pyspy", "inprocess", "none")
+
+
+@pytest.fixture(scope="module")
+def results(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    two_at_a_time: Callable[..., dict[str, ProfileResult]],
+) -> dict[str, ProfileResult]:
+    """The script's 240 steps under each sampler."""
+    folder = tmp_path_factory.mktemp("overhead")
+    path = folder / "script.py"
+    path.write_text(TRAIN)
+
+    def run(sampler: Any) -> ProfileResult:
+        out = folder / sampler
+        return run_profiled([str(path), "240"], out, sampler=sampler, env=environment)
+
+    return two_at_a_time(run, SAMPLERS)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_blocks_alternate_and_every_step_is_counted(
-    sampler: Any, script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+    sampler: str, results: dict[str, ProfileResult]
 ) -> None:
-    result = run_profiled(
-        [str(script(TRAIN)), "240"], tmp_path / "out", sampler=sampler, env=environment
-    )
+    result = results[sampler]
     times = result.times
     assert result.sampler == sampler
     assert times is not None
@@ -72,9 +91,10 @@ def test_short_runs_say_that_they_are(
 def test_death_while_pyspy_is_halted_leaves_its_stacks(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    # Blocks of n <= 5 steps: on, off, off, on, on, off. This step is in one without, whatever n.
+    # Blocks of 1 to 5 steps: on, off, off, on, on, off. This step is the last before one without,
+    # or in it, whatever their size.
     result = run_profiled(
-        [str(script(TRAIN)), "240", str(FIRST_STEP + 5)], tmp_path / "out", env=environment
+        [str(script(TRAIN)), "240", str(FIRST_STEP + 4)], tmp_path / "out", env=environment
     )
     assert result.exit_code == 137
     assert result.stacks, os.listdir(tmp_path / "out")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -41,35 +41,38 @@ class Stock(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, stock_script: str) -> str:
-    """What the stock script prints by itself."""
-    folder = tmp_path_factory.mktemp("plain")
-    (folder / "train.py").write_text(stock_script)
-    return subprocess.run(
-        [sys.executable, "train.py", "model.pt"],
-        cwd=folder, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=["pyspy", "inprocess"])
-def stock(
-    request: pytest.FixtureRequest,
+def stocks(
     tmp_path_factory: pytest.TempPathFactory,
     stock_script: str,
-    plain: str,
-) -> Stock:
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "train.py").write_text(stock_script)
-    done = subprocess.run(
-        [sys.executable, "-m", "tfa_perf.profile", "--out", "out", "--sampler", request.param,
-         "--rate", "250", "--", "train.py", "model.pt"],
-        cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
-    return Stock(done, folder / "out", plain)
+    two_at_a_time: Callable[..., dict[str, Any]],
+) -> dict[str, Stock]:
+    """The stock script under each sampler that gives stacks."""
+    folder = tmp_path_factory.mktemp("stock")
+    command = ["train.py", "model.pt"]
+
+    def run(sampler: str) -> subprocess.CompletedProcess[str]:
+        profile = ["-m", "tfa_perf.profile", "--out", "out", "--sampler", sampler, "--rate", "250"]
+        (folder / sampler).mkdir()
+        (folder / sampler / "train.py").write_text(stock_script)
+        return subprocess.run(
+            [sys.executable, *([*profile, "--"] if sampler != "plain" else []), *command],
+            cwd=folder / sampler, capture_output=True, text=True,
+        )  # fmt: skip
+
+    done = two_at_a_time(run, ("pyspy", "inprocess", "plain"))
+    plain = done.pop("plain")
+    assert plain.returncode == 0, plain.stderr
+    return {name: Stock(ran, folder / name / "out", plain.stdout) for name, ran in done.items()}
+
+
+@pytest.fixture(params=["pyspy", "inprocess"])
+def stock(request: pytest.FixtureRequest, stocks: dict[str, Stock]) -> Stock:
+    found = stocks[request.param]
+    assert found.done.returncode == 0, found.done.stderr
+    return found
 
 
 def test_stock_script_unmodified(stock: Stock) -> None:
-    assert stock.done.returncode == 0, stock.done.stderr
     assert stock.done.stdout == stock.plain
     assert len(stock.plain.splitlines()) == 30
     run = stock.run

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -139,38 +141,59 @@ STEPS = (
 )
 
 
-def test_text_of_a_real_run(script: Callable[[str], Path], profile_command: Any) -> None:
-    path = script("print('mine')\n" + STEPS)
-    options = ("--text", "--sampler", "inprocess", "--rate", "200", "--fail-if", "augment>5%")
-    done = profile_command(*options, "--", str(path))
-    assert (done.returncode, done.stdout) == (1, "mine\n")
-    assert "augment>5%: met, augment is " in done.stderr
-    assert "hottest paths of " in done.stderr
-    assert "augment > <module> (script.py)" in done.stderr
-    assert "█" in done.stderr or "#" in done.stderr
-    assert "\x1b" not in done.stderr
-    assert (path.parent / "out" / "flame.svg").exists()
+RUNS = {
+    "text": (
+        ["--text", "--sampler", "inprocess", "--rate", "200", "--fail-if", "augment>5%"], ""
+    ),
+    "no such phase": (["--sampler", "none", "--fail-if", "augmnet>5%"], ""),
+    "fails itself": (["--sampler", "none", "--fail-if", "augment>5%"], "raise SystemExit(7)"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(
+    tmp_path_factory: pytest.TempPathFactory, two_at_a_time: Callable[..., dict[str, Any]]
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """The steps under each of the commands."""
+    folder = tmp_path_factory.mktemp("text")
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        options, ending = RUNS[name]
+        (folder / name).mkdir()
+        (folder / name / "script.py").write_text("print('mine')\n" + STEPS + ending)
+        return subprocess.run(
+            [sys.executable, "-m", "tfa_perf.profile", "--out",
+             str(folder / name / "out"), *options, "--", "script.py"],
+            cwd=folder / name, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+
+    return two_at_a_time(run, RUNS)
+
+
+def test_text_of_a_real_run(done: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    text = done["text"]
+    assert (text.returncode, text.stdout) == (1, "mine\n")
+    assert "augment>5%: met, augment is " in text.stderr
+    assert "hottest paths of " in text.stderr
+    assert "augment > <module> (script.py)" in text.stderr
+    assert "█" in text.stderr or "#" in text.stderr
+    assert "\x1b" not in text.stderr
+    (picture,) = [line.strip() for line in text.stderr.splitlines() if "flame.svg" in line]
+    assert (Path(text.args[text.args.index("--out") + 1]) / "flame.svg").samefile(picture)
 
 
 @pytest.mark.parametrize(
-    ("conditions", "ending", "code", "words"),
+    ("name", "code", "words"),
     [
-        (["augmnet>5%"], "", 2, "there is no phase 'augmnet'"),
-        (["augment>5%"], "raise SystemExit(7)", 7, "exit code 7"),
+        ("no such phase", 2, "there is no phase 'augmnet'"),
+        ("fails itself", 7, "exit code 7"),
     ],
 )
 def test_conditions_set_the_exit_code(
-    conditions: list[str],
-    ending: str,
-    code: int,
-    words: str,
-    script: Callable[[str], Path],
-    profile_command: Any,
+    name: str, code: int, words: str, done: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
-    options = [part for text in conditions for part in ("--fail-if", text)]
-    done = profile_command("--sampler", "none", *options, "--", str(script(STEPS + ending)))
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
+    assert done[name].returncode == code, done[name].stderr
+    assert words in done[name].stderr
 
 
 def test_conditions_that_cannot_be_told_are_exit_code_2(

@@ -7,38 +7,64 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.steps import PhaseTimes
 
 SCRIPTS = Path(__file__).parent / "scripts"
-Train = Callable[..., PhaseTimes]
+LIBRARIES = {"train_lightning.py": "lightning", "train_transformers.py": "transformers"}
+Train = Callable[[str], PhaseTimes]
+
+
+class Trained(NamedTuple):
+    result: ProfileResult
+    err: str
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    two_at_a_time: Callable[..., dict[str, Trained]],
+) -> dict[str, Trained]:
+    """Each script whose library is there, run from first line to last."""
+    method = "spawn" if sys.platform == "darwin" else "fork"
+    commands = {"train_stock.py": [method], "train_lightning.py": [], "train_transformers.py": []}
+    folders = {name: tmp_path_factory.mktemp(name) for name in commands}
+
+    def run(name: str) -> Trained:
+        folder = folders[name]
+        with (folder / "err").open("w") as err:
+            result = run_profiled(
+                [str(SCRIPTS / name), *commands[name]], folder / "out", sampler="none", cwd=folder,
+                env=environment, stdout=subprocess.DEVNULL, stderr=err,
+            )  # fmt: skip
+        return Trained(result, (folder / "err").read_text())
+
+    there = [n for n in commands if n not in LIBRARIES or importlib.util.find_spec(LIBRARIES[n])]
+    return two_at_a_time(run, there)
 
 
 @pytest.fixture
-def train(tmp_path: Path, environment: dict[str, str]) -> Train:
-    def run(name: str, *args: str) -> PhaseTimes:
-        for library in ("lightning", "transformers"):
-            if library in name and importlib.util.find_spec(library) is None:
-                pytest.skip(f"needs {library}")
-        with (tmp_path / "err").open("w") as err:
-            result = run_profiled(
-                [str(SCRIPTS / name), *args], tmp_path / "out", sampler="none", cwd=tmp_path,
-                env=environment, stdout=subprocess.DEVNULL, stderr=err,
-            )  # fmt: skip
-        assert result.exit_code == 0, (tmp_path / "err").read_text()
+def train(trained: dict[str, Trained]) -> Train:
+    def times(name: str) -> PhaseTimes:
+        if name not in trained:
+            pytest.skip(f"needs {LIBRARIES[name]}")
+        result, err = trained[name]
+        assert result.exit_code == 0, err
         assert result.times is not None
         assert sum(result.times.whole.phases.values()) == result.times.whole.wall_s
         assert sum(result.times.measured.phases.values()) == result.times.measured.wall_s
         return result.times
 
-    return run
+    return times
 
 
 def test_stock_script_with_workers_scaler_and_accumulation(train: Train) -> None:
-    times = train("train_stock.py", "spawn" if sys.platform == "darwin" else "fork")
+    times = train("train_stock.py")
     assert times.steps == 24
     calls = times.whole.calls
     # The scaler has unscale_, step and update.

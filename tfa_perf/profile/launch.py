@@ -23,7 +23,7 @@ Sampler = Literal["auto", "pyspy", "inprocess", "none"]
 SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 
 _FLUSH_LIMIT_S = 30.0
-_LOOK_S = 0.1
+_LOOK_S = 0.2
 
 Stream = int | IO[Any] | None
 

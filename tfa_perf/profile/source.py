@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import threading
 import tokenize
 from dataclasses import dataclass, field
 
+# CPython counts the depth of two trees that threads build at once as one, and raises.
+_PARSING = threading.Lock()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -95,7 +98,8 @@ def _scopes(path: str) -> tuple[_Scope, ...]:
     if "phase" not in text:
         return ()
     try:
-        tree = ast.parse(text)
+        with _PARSING:
+            tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return ()
     reader = _Reader()

@@ -1,6 +1,6 @@
 """py-spy on a program, and on the processes that it starts from the first of them on.
 
-Looking for processes ten times a second costs py-spy more than its samples do. So it watches the
+Looking for processes as it does costs py-spy more than its samples do. So it watches the
 program alone until there is another Python process, when one that watches all takes its place.
 """
 
