@@ -10,6 +10,8 @@ from pathlib import Path
 from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, positive
 from tfa_perf.claims import command as claims
+from tfa_perf.report import command as report
+from tfa_perf.scaling import command as scaling
 
 __all__ = ["main"]
 
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(argv[1:])
     args = _parser().parse_args(argv)
     try:
-        return {"demo": _demo, "export": _export, "claims": claims.run}[args.command](args)
+        return _COMMANDS[args.command](args)
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
@@ -80,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     claims.add_parser(commands)
+    scaling.add_parser(commands)
+    report.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -120,6 +124,15 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+_COMMANDS = {
+    "demo": _demo,
+    "export": _export,
+    "claims": claims.run,
+    "report": report.run,
+    "scaling": scaling.run,
+}
+
+
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
@@ -128,6 +141,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.data.bars import BarsError
     from tfa_perf.data.split import SplitError
     from tfa_perf.demo.sides import SeveralSeriesError
+    from tfa_perf.report.errors import ReportError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
@@ -142,6 +156,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         DeviceError,
         CheckpointError,
         ExportError,
+        ReportError,
     )
 
 

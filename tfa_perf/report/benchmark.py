@@ -35,7 +35,7 @@ BENCHMARK_HEADINGS = (
     "bytes/s",
     "of peak",
 )
-MEMORY_HEADINGS = ("peak memory of", "before", "after", "before/after [least, most]")
+MEMORY_HEADINGS = ("peak memory", "before", "after", "before/after [least, most]")
 _KEY = "tfa_perf"
 
 
