@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tfa_perf import cli
 from tfa_perf.claims.finding import found, not_measured
 from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.claims.output import claims_json
@@ -158,13 +159,17 @@ def test_what_lies_at_its_usual_place_is_found(parts):
         ("--benchmark", "run.json", '{"tfa_perf": null}'),
     ],
 )
-def test_a_part_that_was_asked_for_and_cannot_be_read_is_one_line(parts, option, file, content):
+def test_a_part_that_was_asked_for_and_cannot_be_read_is_one_line(
+    parts, monkeypatch, capsys, option, file, content
+):
     folder = parts / {"--benchmark": "profile"}.get(option, option[2:])
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_text(content)
     (parts / "report.html").write_text("an older page")
-    done = report(parts, option, folder / file if option == "--benchmark" else folder)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and file in done.stderr, done.stderr
+    monkeypatch.chdir(parts)
+    status = cli.main(["report", option, str(folder / file if option == "--benchmark" else folder)])
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.count("\n") == 1 and file in error, error
     assert (parts / "report.html").read_text() == "an older page"
