@@ -12,6 +12,8 @@ from rich.table import Table
 
 from benchmarks.rounds import Row, median
 from tfa_perf.claims.measure import Ratio, median_interval, paired_ratio
+from tfa_perf.report.benchmark import memory_ratio, span, with_coverage
+from tfa_perf.units import duration, rate
 
 __all__ = ["print_lengths", "print_memory", "print_one_side", "print_rows", "unpaired"]
 
@@ -125,18 +127,10 @@ def print_memory(
         peaks = {side: [run["peak_mb"] for run in runs[side]] for side in sides}
         cells = [name, *(f"{median(peaks[side]):,.1f}" for side in sides)]
         if len(sides) == 2:
-            cells.append(_memory_ratio(peaks["before"], peaks["after"]))
+            cells.append(memory_ratio(peaks["before"], peaks["after"]))
         cells += [f"{median([run['private_mb'] for run in runs[side]]):,.1f}" for side in sides]
         table.add_row(*cells)
     _print(write, table)
-
-
-def _memory_ratio(before: Sequence[float], after: Sequence[float]) -> str:
-    # Below a few pages a ratio says nothing.
-    if min(*before, *after) < 0.1:
-        return "-"
-    ratios = [b / a for b, a in zip(before, after, strict=True)]
-    return f"{median(ratios):.2f}x [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
 def print_lengths(write: Write, results: Mapping[str, Mapping[int, Row]]) -> None:
@@ -155,33 +149,6 @@ def print_lengths(write: Write, results: Mapping[str, Mapping[int, Row]]) -> Non
         ratios = [paired_ratio(rows[w].before, rows[w].after) for w in windows[1:]]
         table.add_row(name, *(f"{cost:.2f}" for cost in costs), *map(str, ratios))
     _print(write, table)
-
-
-def duration(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}" if seconds < 1e3 else f"{seconds:,.0f} s"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def rate(per_second: float | None, unit: str) -> str:
-    if per_second is None:
-        return ""
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if per_second >= scale:
-            return f"{per_second / scale:.3g} {prefix}{unit}"
-    return f"{per_second:.3g} {unit}"
-
-
-def span(ratio: Ratio | None) -> str:
-    return "" if ratio is None else f"[{ratio.low:.3f}, {ratio.high:.3f}]"
-
-
-def with_coverage(ratio: Ratio | None) -> str:
-    """The ratio and its interval, and how sure it is where that is less than 95 %."""
-    if ratio is None:
-        return ""
-    return str(ratio) if ratio.coverage >= 0.95 else f"{ratio} at {ratio.coverage:.0%}"
 
 
 def _ratio_text(saved: dict[str, Any] | None) -> str:

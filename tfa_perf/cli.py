@@ -11,6 +11,8 @@ from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
 from tfa_perf.profile import compare_command as compare
+from tfa_perf.report import command as report
+from tfa_perf.scaling import command as scaling
 
 __all__ = ["main"]
 
@@ -75,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
     claims.add_parser(commands)
     compare.add_parser(commands)
+    scaling.add_parser(commands)
+    report.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -120,6 +124,8 @@ _COMMANDS = {
     "export": _export,
     "claims": claims.run,
     "compare": compare.run,
+    "report": report.run,
+    "scaling": scaling.run,
 }
 
 
@@ -134,6 +140,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.profile.comparison import NotComparableError
     from tfa_perf.profile.gate import ConditionError
     from tfa_perf.profile.run_file import RunFileError
+    from tfa_perf.report.errors import ReportError
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
@@ -151,6 +158,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
         RunFileError,
         NotComparableError,
         ConditionError,
+        ReportError,
     )
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from benchmarks.rounds import Alternation, Row, median, repeats
-from benchmarks.tables import duration, rate, unpaired
+from benchmarks.tables import unpaired
+from tfa_perf.units import duration, rate
 
 
 def test_sides_alternate_and_swap_who_goes_first():

@@ -12,8 +12,8 @@ from tfa_perf.claims.finding import found, not_measured
 from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.claims.output import claims_json, claims_markdown, claims_table
 from tfa_perf.claims.paired import Comparison
-from tfa_perf.claims.svg import log_ticks
 from tfa_perf.claims.table import CLAIMS
+from tfa_perf.svg import log_ticks
 
 HOSTILE = '</text><script>alert(1)</script>|[x](y)"&'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tfa_perf.claims import svg
+from tfa_perf import svg
 from tfa_perf.claims.finding import Finding
 from tfa_perf.claims.table import claim
 from tfa_perf.claims.verdict import Estimate

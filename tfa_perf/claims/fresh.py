@@ -7,10 +7,11 @@ measurements before it.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,25 @@ class ChildFailed(RuntimeError):
     """A measurement's process ended with an error."""
 
 
-def in_fresh_process(task: str, folder: Path, argument: str) -> Any:
-    """What the task returns, from a new Python.
+# Idle threads sleep: side by side, those that spin take the cores from the other processes.
+_SIDE_BY_SIDE = {"OMP_WAIT_POLICY": "passive"}
+
+
+def in_fresh_process(
+    task: str, folder: Path, argument: str, environment: Mapping[str, str] | None = None
+) -> Any:
+    """What the task returns, from a new Python, with ``environment`` beside its own.
 
     Raises ChildFailed with the last line that the process wrote to its standard error.
     """
     command = [sys.executable, "-m", "tfa_perf.claims.fresh", task, str(folder), argument]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ChildFailed(f"{task} {argument}: {lines[-1]}")
@@ -39,8 +52,12 @@ def in_fresh_processes(
     task: str, folder: Path, arguments: Sequence[str], *, at_once: int
 ) -> list[Any]:
     """`in_fresh_process` for each argument, several of them side by side: not for times."""
+
+    def run(argument: str) -> Any:
+        return in_fresh_process(task, folder, argument, _SIDE_BY_SIDE if at_once > 1 else None)
+
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda argument: in_fresh_process(task, folder, argument), arguments))
+        return list(pool.map(run, arguments))
 
 
 def current_bytes() -> int:

@@ -10,7 +10,7 @@ import torch
 
 from tfa_perf.claims.measure import Ratio, paired_ratio
 
-__all__ = ["Comparison", "compare", "covers_one", "repeat", "rounds"]
+__all__ = ["Comparison", "compare", "covers_one", "repeat", "rounds", "timed"]
 
 _SHORTEST_RUN_S = 0.02
 _FEWEST, _MOST = 6, 20
@@ -71,11 +71,11 @@ def compare(
     sides = {"": base, **others}
     for side in sides.values():
         side()
-    alone = {name: _timed(side, device, settle.get(name))() for name, side in sides.items()}
+    alone = {name: timed(side, device, settle.get(name))() for name, side in sides.items()}
     longest = max(alone.values())
     repeats = 1 if settle else max(1, round(_SHORTEST_RUN_S / max(longest, 1e-9)))
     timers = [
-        _timed(repeat(sides[name], repeats), device, settle.get(name)) for name in ("", *sides)
+        timed(repeat(sides[name], repeats), device, settle.get(name)) for name in ("", *sides)
     ]
     per_round = (sum(alone.values()) + alone[""]) * repeats * (2 if settle else 1)
     count = int(min(_MOST, max(_FEWEST, budget_s / per_round)))
@@ -110,14 +110,21 @@ def repeat(call: Callable[[], object], times: int) -> Callable[[], object]:
     return repeated
 
 
-def _timed(
-    call: Callable[[], object], device: torch.device, settle: Callable[[], object] | None
+def timed(
+    call: Callable[[], object],
+    device: torch.device,
+    settle: Callable[[], object] | None = None,
 ) -> Callable[[], float]:
+    """A call that returns the seconds of ``call``, the device waited for before and after.
+
+    ``settle`` precedes each run untimed.
+    """
+
     def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    def timed() -> float:
+    def run() -> float:
         if settle is not None:
             settle()
         wait()
@@ -126,4 +133,4 @@ def _timed(
         wait()
         return time.perf_counter() - start
 
-    return timed
+    return run

@@ -50,7 +50,7 @@ class Sizes:
         if device.type == "cuda":
             return cls(1024, 1024, 2048 if quick else 65_536, 3.0 if quick else 15.0, 100_000)
         if quick:
-            return cls(64, 128, 256, 2.0, 50_000)
+            return cls(64, 64, 256, 2.0, 50_000)
         return cls(256, 1024, 2048, 10.0, 200_000)
 
 

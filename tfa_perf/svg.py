@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 
-__all__ = ["document", "line", "log_ticks", "polyline", "rect", "text"]
+__all__ = ["document", "dots", "line", "log_ticks", "rect", "text"]
 
 # One class per role, so that pictures put into one page share a single set of colours.
 _STYLE = """
@@ -13,7 +13,7 @@ _STYLE = """
 .tp .bg{fill:#fff}.tp .ink{fill:#14181f}.tp .dim{fill:#5b6472}.tp .grid{stroke:#d9dde3}
 .tp .a{stroke:#c2410c;fill:#c2410c}.tp .b{stroke:#1d4ed8;fill:#1d4ed8}
 .tp .c{stroke:#0f766e;fill:#0f766e}.tp .band{fill:#94a3b8;fill-opacity:.35}
-.tp .line{fill:none;stroke-width:2}
+.tp .fit{stroke-width:1.5;stroke-dasharray:5 4;opacity:.7}
 .tp .CONFIRMED,.tp .AT-LEAST{fill:#15803d;stroke:#15803d}
 .tp .EXCEEDED{fill:#1d4ed8;stroke:#1d4ed8}.tp .REFUTED{fill:#b91c1c;stroke:#b91c1c}
 .tp .INCONCLUSIVE,.tp .INVALID,.tp .NOT-MEASURED{fill:#5b6472;stroke:#5b6472}
@@ -61,11 +61,8 @@ def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
     )
 
 
-def polyline(points: list[tuple[float, float]], kind: str) -> str:
-    """A line through the points, with a dot on each."""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" class="{kind}"/>' for x, y in points)
-    return f'<polyline points="{path}" class="{kind} line" style="fill:none"/>{dots}'
+def dots(points: list[tuple[float, float]], kind: str) -> str:
+    return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="{kind}"/>' for x, y in points)
 
 
 def log_ticks(low: float, high: float) -> list[float]:

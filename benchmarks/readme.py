@@ -1,0 +1,105 @@
+"""Write README's before/after tables from the runs in ``benchmarks/results/``.
+
+python -m benchmarks.readme            # replace what is between the markers
+python -m benchmarks.readme --check    # exit 1 where README is not what the runs say
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.reference import RESULTS
+from tfa_perf.claims.files import write_whole
+from tfa_perf.report.benchmark import (
+    BENCHMARK_HEADINGS,
+    MEMORY_HEADINGS,
+    BenchmarkRun,
+    read_benchmark,
+)
+
+__all__ = ["BEGIN", "END", "replaced", "tables"]
+
+BEGIN = "<!-- made by `python -m benchmarks.readme` from benchmarks/results/: do not edit -->"
+END = "<!-- end of what benchmarks.readme made -->"
+README = RESULTS.parents[1] / "README.md"
+_RATIO_ONLY = 6
+
+
+def tables(results: Path) -> str:
+    """Markdown of every run in the folder, those without a GPU first.
+
+    Raises ReportError where a file is no run of both sides.
+    """
+    runs = [read_benchmark(path) for path in sorted(results.glob("*.json"))]
+    runs.sort(key=lambda run: run.machine["gpu"] != "none")
+    return "\n".join(line for run in runs for line in _sections(run)).rstrip() + "\n"
+
+
+def _sections(run: BenchmarkRun) -> Iterator[str]:
+    machine = run.machine
+    gpu = "" if machine["gpu"] == "none" else f"{machine['gpu']}, "
+    option = "" if run.size == "default" else f" --size {run.size}"
+    yield (
+        f"{gpu}{machine['cpu']} with {machine['cores']} cores, {machine['torch threads']} threads, "
+        f"torch {machine['torch']}, {run.day}: `pytest benchmarks{option}`"
+    )
+    yield ""
+    yield from _markdown(BENCHMARK_HEADINGS, run.table("bottleneck"))
+    yield from _markdown(MEMORY_HEADINGS, run.memory_table())
+    others = [row[:_RATIO_ONLY] for row in run.table("other")]
+    headings = ("work", "other", "ours", "other/ours [95 %]", "A/A", "ours is")
+    if others:
+        yield "<details><summary>Others and ours, in the same run</summary>"
+        yield ""
+        yield from _markdown(headings, others)
+        yield "</details>"
+        yield ""
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"| {' | '.join(headings)} |"
+    yield "|---|" + "---:|" * (len(headings) - 1)
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
+
+
+def replaced(text: str, made: str) -> str:
+    """``text`` with ``made`` between the markers. Raises ValueError unless there is one pair."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise ValueError(f"one line {BEGIN!r} and, below it, one line {END!r} are needed")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    parser.add_argument("readme", nargs="?", type=Path, default=README, help="default README.md")
+    args = parser.parse_args()
+    text = args.readme.read_text(encoding="utf-8")
+    try:
+        wanted = replaced(text, tables(RESULTS))
+    except ValueError as error:
+        print(f"{args.readme}: {error}", file=sys.stderr)
+        return 2
+    if args.check and wanted != text:
+        print(
+            f"{args.readme}: the tables are not what {RESULTS.name}/ says; "
+            "run `python -m benchmarks.readme`",
+            file=sys.stderr,
+        )
+        return 1
+    if not args.check:
+        write_whole(args.readme, wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""README's tables are what the committed runs say."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.readme import BEGIN, END, README, replaced
+from benchmarks.reference import RESULTS
+from tfa_perf.report.benchmark import newest_run, read_benchmark
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(*args, cwd=ROOT, path=()):
+    parts = [*map(str, path), str(ROOT), str(ROOT / "kernels")]
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(parts)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def copied(tmp_path):
+    return Path(shutil.copy(README, tmp_path))
+
+
+def test_readme_says_what_the_runs_say():
+    done = python("benchmarks.readme", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_edited_figure_is_found_and_mended(copied):
+    text = copied.read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| feature building |"))
+    copied.write_text(text.replace(row, row.replace("faster", "much faster")))
+    done = python("benchmarks.readme", "--check", copied)
+    assert done.returncode == 1
+    assert "python -m benchmarks.readme" in done.stderr
+    assert "much faster" in copied.read_text(), "--check writes nothing"
+    assert python("benchmarks.readme", copied).returncode == 0
+    assert copied.read_text() == text
+
+
+def test_text_around_the_markers_stays(copied):
+    copied.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    assert python("benchmarks.readme", copied).returncode == 0
+    text = copied.read_text()
+    assert text.startswith(f"above\n{BEGIN}\n") and text.endswith(f"{END}\nbelow\n")
+    assert "old" not in text and "window loading" in text
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_one_pair_of_markers_is_needed(text):
+    with pytest.raises(ValueError, match="are needed"):
+        replaced(text, "made")
+
+
+def test_a_saved_run_becomes_the_reference_and_a_table(measured):
+    (run,) = measured.runs
+    (measured.folder / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    for command in (("benchmarks.reference", run, "here"), ("benchmarks.readme",)):
+        done = python(*command, cwd=measured.folder, path=[measured.folder])
+        assert done.returncode == 0, done.stderr
+    text = (measured.folder / "README.md").read_text()
+    assert "| planted | 2 s | 1 s | 2.00x [2.00, 2.00] | [1.000, 1.000] | faster | 10 /s |" in text
+    assert "| steady | 3 s | 1.5 s | 2.00x [2.00, 2.00] |" in text
+    run.unlink()
+    link = measured.folder / ".benchmarks/0000_reference_here.json"
+    assert link.samefile(measured.folder / "benchmarks/results/here.json")
+    ended = measured.run("--benchmark-compare", after=4.0)
+    assert ended.status == 0, ended.text
+    assert "2.00x [2.00, 2.00]" in ended.text and "0.50x [0.50, 0.50]" in ended.text
+
+
+def test_a_run_of_one_side_is_refused_as_reference(measured):
+    measured.run("--impl", "after")
+    done = python("benchmarks.reference", measured.runs[-1], "x", cwd=measured.folder,
+                  path=[measured.folder])  # fmt: skip
+    assert done.returncode == 2
+    assert "not a complete run of both sides" in done.stderr
+    assert not (measured.folder / "benchmarks/results/x.json").exists()
+
+
+def test_every_committed_run_is_linked_in_the_storage_root():
+    linked = {path.resolve() for path in (ROOT / ".benchmarks").glob("0000_reference*.json")}
+    assert linked == set(RESULTS.glob("*.json"))
+    for path in linked:
+        assert len(read_benchmark(path).table("bottleneck")) >= 8
+
+
+def test_the_newest_complete_run_is_shown(measured):
+    newest = measured.runs[-1]
+    assert newest_run(measured.folder / ".benchmarks") == newest
+    measured.run("-k", "planted")
+    assert newest_run(measured.folder / ".benchmarks") == newest, "part of a run"
+    measured.run()
+    assert newest_run(measured.folder / ".benchmarks") == measured.runs[-1] != newest

@@ -1,0 +1,1 @@
+"""The results page, and what it reads of benchmarks, claims, sweeps and profiles."""
