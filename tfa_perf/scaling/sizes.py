@@ -45,5 +45,5 @@ class Sizes:
             step_windows=(8, 16, 32, 64, 128, 256),
             step_batches=(16, 32, 64, 128, 256, 512, 1024),
             table=100_000,
-            budget_s=10.0,
+            budget_s=8.0,
         )
