@@ -1,4 +1,4 @@
-"""Write README's before/after tables from the runs in ``benchmarks/results/``.
+"""Write README's tables of measurements from the runs in ``benchmarks/results/``.
 
 python -m benchmarks.readme            # replace what is between the markers
 python -m benchmarks.readme --check    # exit 1 where README is not what the runs say
@@ -7,12 +7,16 @@ python -m benchmarks.readme --check    # exit 1 where README is not what the run
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from benchmarks.reference import RESULTS
 from tfa_perf.claims.files import write_whole
+from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.report.benchmark import (
     BENCHMARK_HEADINGS,
     MEMORY_HEADINGS,
@@ -20,15 +24,21 @@ from tfa_perf.report.benchmark import (
     read_benchmark,
 )
 
-__all__ = ["BEGIN", "END", "replaced", "tables"]
+__all__ = ["SECTIONS", "before_and_after", "gpu_steps", "markers", "replaced"]
 
-BEGIN = "<!-- made by `python -m benchmarks.readme` from benchmarks/results/: do not edit -->"
-END = "<!-- end of what benchmarks.readme made -->"
 README = RESULTS.parents[1] / "README.md"
 _RATIO_ONLY = 6
 
 
-def tables(results: Path) -> str:
+def markers(section: str) -> tuple[str, str]:
+    """The lines that a section of README stands between."""
+    return (
+        f"<!-- {section}: made by `python -m benchmarks.readme`, do not edit -->",
+        f"<!-- end of {section} -->",
+    )
+
+
+def before_and_after(results: Path) -> str:
     """Markdown of every run in the folder, those without a GPU first.
 
     Raises ReportError where a file is no run of both sides.
@@ -59,6 +69,29 @@ def _sections(run: BenchmarkRun) -> Iterator[str]:
         yield ""
 
 
+def gpu_steps(results: Path) -> str:
+    """Markdown of the steps that ``python -m benchmarks.gpu_step`` timed, a file for each GPU."""
+    parts = []
+    for path in sorted((results / "steps").glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        parts += [f"{run['device']}, torch {run['torch']}: `python -m benchmarks.gpu_step`", ""]
+        parts += _markdown(("config", "step", "ms", "report as written / this [95 %]"), _steps(run))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _steps(run: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    as_written = run["ms"]["report: as written"]
+    for name, times in run["ms"].items():
+        config, _, way = name.partition(": ")
+        yield config, way, f"{median(times):.2f}", str(paired_ratio(as_written, times))
+
+
+SECTIONS: dict[str, Callable[[Path], str]] = {
+    "before and after": before_and_after,
+    "GPU steps": gpu_steps,
+}
+
+
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if not rows:
         return
@@ -69,13 +102,17 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterato
     yield ""
 
 
-def replaced(text: str, made: str) -> str:
-    """``text`` with ``made`` between the markers. Raises ValueError unless there is one pair."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise ValueError(f"one line {BEGIN!r} and, below it, one line {END!r} are needed")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
+def replaced(text: str, section: str, made: str) -> str:
+    """``text`` with ``made`` between the section's markers.
+
+    Raises ValueError unless there is one pair.
+    """
+    begin, end = markers(section)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        raise ValueError(f"one line {begin!r} and, below it, one line {end!r} are needed")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{made}\n{end}{after}"
 
 
 def main() -> int:
@@ -84,8 +121,10 @@ def main() -> int:
     parser.add_argument("readme", nargs="?", type=Path, default=README, help="default README.md")
     args = parser.parse_args()
     text = args.readme.read_text(encoding="utf-8")
+    wanted = text
     try:
-        wanted = replaced(text, tables(RESULTS))
+        for section, make in SECTIONS.items():
+            wanted = replaced(wanted, section, make(RESULTS))
     except ValueError as error:
         print(f"{args.readme}: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BEGIN, END, README, replaced
+from benchmarks.readme import README, SECTIONS, markers, replaced
 from benchmarks.reference import RESULTS
 from tfa_perf.report.benchmark import newest_run, read_benchmark
 
@@ -49,22 +49,29 @@ def test_an_edited_figure_is_found_and_mended(copied):
 
 
 def test_text_around_the_markers_stays(copied):
-    copied.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    (begin, end), (second, second_end) = map(markers, SECTIONS)
+    between = f"{end}\nbetween\n{second}\n"
+    copied.write_text(f"above\n{begin}\nold\n{between}old\n{second_end}\nbelow\n")
     assert python("benchmarks.readme", copied).returncode == 0
     text = copied.read_text()
-    assert text.startswith(f"above\n{BEGIN}\n") and text.endswith(f"{END}\nbelow\n")
-    assert "old" not in text and "window loading" in text
+    assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{second_end}\nbelow\n")
+    assert between in text and "old\n" not in text
+    assert "window loading" in text and "| tuned | graph, compiled |" in text
+
+
+BEGIN, END = markers("x")
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
 def test_one_pair_of_markers_is_needed(text):
     with pytest.raises(ValueError, match="are needed"):
-        replaced(text, "made")
+        replaced(text, "x", "made")
 
 
 def test_a_saved_run_becomes_the_reference_and_a_table(measured):
     (run,) = measured.runs
-    (measured.folder / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    lines = [line for section in SECTIONS for line in markers(section)]
+    (measured.folder / "README.md").write_text("\n".join(lines))
     for command in (("benchmarks.reference", run, "here"), ("benchmarks.readme",)):
         done = python(*command, cwd=measured.folder, path=[measured.folder])
         assert done.returncode == 0, done.stderr

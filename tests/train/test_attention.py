@@ -73,9 +73,14 @@ def test_the_operators_are_sound_and_go_without_kernels(caplog):
             module._last_attention, (query.requires_grad_(), kv.requires_grad_(), 2)
         )
     assert caplog.text.count("attention by torch") == 1
-    got = gradients(module._attention, [qkv], 2, g)
-    for a, b in zip(got, gradients(naive_attention, [qkv], 2, g), strict=True):
-        torch.testing.assert_close(a, b)
+    for ways, oracle, tensors, given in (
+        ((module._attention, module._Attention.apply), naive_attention, [qkv], g),
+        ((module._last_attention, module._LastAttention.apply), naive_last, [query, kv], g[:, 0]),
+    ):
+        want = gradients(oracle, tensors, 2, given)
+        for way in ways:
+            for a, b in zip(gradients(way, tensors, 2, given), want, strict=True):
+                torch.testing.assert_close(a, b)
 
 
 @needs_cuda
@@ -106,7 +111,7 @@ def test_kernels_are_as_close_to_float64_as_torchs(rows, width, dtype):
 @needs_cuda
 def test_kernels_run_where_they_should_and_only_there(monkeypatch):
     used = []
-    monkeypatch.setattr(module, "_attention", lambda *_: used.append(1))
+    monkeypatch.setattr(module._Attention, "apply", lambda *_: used.append(1))
     short = torch.zeros(2, 48, 3 * 16, device="cuda", dtype=torch.bfloat16)
     attention(short, 1)
     assert used == [1]

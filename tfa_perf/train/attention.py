@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,8 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     rounding.
     """
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
-        return _attention(qkv, heads)
+        compiling = torch.compiler.is_compiling()
+        return _attention(qkv, heads) if compiling else _Attention.apply(qkv, heads)
     return _by_torch(qkv, heads, dropout)
 
 
@@ -39,7 +41,9 @@ def last_attention(query: Tensor, kv: Tensor, heads: int, *, dropout: float = 0.
     By the same rules as `attention`.
     """
     if _short(kv, query.shape[-1] // heads, dropout):
-        return _last_attention(query, kv, heads)
+        if torch.compiler.is_compiling():
+            return _last_attention(query, kv, heads)
+        return _LastAttention.apply(query, kv, heads)
     return _last_by_torch(query, kv, heads, dropout)
 
 
@@ -74,30 +78,26 @@ def join_heads(t: Tensor) -> Tensor:
     return t.transpose(1, 2).flatten(2)
 
 
-@torch.library.custom_op("tfa_perf::attention", mutates_args=())
-def _attention(qkv: Tensor, heads: int) -> Tensor:
+def _mixed(qkv: Tensor, heads: int) -> Tensor:
     kernels = _kernels(qkv.device)
     return kernels.forward(qkv.contiguous(), heads) if kernels else _by_torch(qkv, heads)
 
 
-@torch.library.custom_op("tfa_perf::attention_backward", mutates_args=())
-def _attention_backward(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
+def _mixed_gradient(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
     kernels = _kernels(qkv.device)
     if kernels:
         return kernels.backward(gradient.contiguous(), qkv.contiguous(), heads)
     return torch.func.vjp(lambda t: _by_torch(t, heads), qkv)[1](gradient)[0]
 
 
-@torch.library.custom_op("tfa_perf::last_attention", mutates_args=())
-def _last_attention(query: Tensor, kv: Tensor, heads: int) -> Tensor:
+def _last_mixed(query: Tensor, kv: Tensor, heads: int) -> Tensor:
     kernels = _kernels(kv.device)
     if kernels:
         return kernels.last_forward(query.contiguous(), kv.contiguous(), heads)
     return _last_by_torch(query, kv, heads).contiguous()
 
 
-@torch.library.custom_op("tfa_perf::last_attention_backward", mutates_args=())
-def _last_attention_backward(
+def _last_mixed_gradient(
     gradient: Tensor, query: Tensor, kv: Tensor, heads: int
 ) -> tuple[Tensor, Tensor]:
     kernels = _kernels(kv.device)
@@ -107,44 +107,68 @@ def _last_attention_backward(
     return torch.func.vjp(lambda q, t: _last_by_torch(q, t, heads), query, kv)[1](gradient)
 
 
-@_attention.register_fake
-def _(qkv: Tensor, heads: int) -> Tensor:
-    return qkv.new_empty((*qkv.shape[:2], qkv.shape[2] // 3))
-
-
-@_attention_backward.register_fake
-def _(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
-    return torch.empty_like(qkv, memory_format=torch.contiguous_format)
-
-
-@_last_attention.register_fake
-def _(query: Tensor, kv: Tensor, heads: int) -> Tensor:
-    return torch.empty_like(query, memory_format=torch.contiguous_format)
-
-
-@_last_attention_backward.register_fake
-def _(gradient: Tensor, query: Tensor, kv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return torch.empty_like(query, memory_format=contiguous), torch.empty_like(
-        kv, memory_format=contiguous
-    )
-
-
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, ctx.heads = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-    return _attention_backward(gradient, *ctx.saved_tensors, ctx.heads), None
+class _Attention(torch.autograd.Function):
+    """Uncompiled: an operator of torch.library takes the host several times as long to call."""
+
+    forward = staticmethod(_mixed)
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (qkv,) = ctx.saved_tensors
+        return _mixed_gradient(gradient, qkv, ctx.heads), None
 
 
-def _last_gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-    return *_last_attention_backward(gradient, *ctx.saved_tensors, ctx.heads), None
+class _LastAttention(torch.autograd.Function):
+    forward = staticmethod(_last_mixed)
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        query, kv = ctx.saved_tensors
+        return *_last_mixed_gradient(gradient, query, kv, ctx.heads), None
 
 
-_attention.register_autograd(_gradient, setup_context=_keep)
-_last_attention.register_autograd(_last_gradient, setup_context=_keep)
+def _operator(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """What torch.compile takes as a whole; ``fake`` gives the shapes."""
+    made = torch.library.custom_op(f"tfa_perf::{name}", function, mutates_args=())
+    made.register_fake(fake)
+    return made
+
+
+def _empty(t: Tensor) -> Tensor:
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+
+_attention = _operator(
+    "attention", _mixed, lambda qkv, heads: qkv.new_empty((*qkv.shape[:2], qkv.shape[2] // 3))
+)
+_attention_gradient = _operator(
+    "attention_gradient", _mixed_gradient, lambda gradient, qkv, heads: _empty(qkv)
+)
+_last_attention = _operator("last_attention", _last_mixed, lambda query, kv, heads: _empty(query))
+_last_attention_gradient = _operator(
+    "last_attention_gradient",
+    _last_mixed_gradient,
+    lambda gradient, query, kv, heads: (_empty(query), _empty(kv)),
+)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return _attention_gradient(gradient, *ctx.saved_tensors, ctx.heads), None
+
+
+def _last_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *_last_attention_gradient(gradient, *ctx.saved_tensors, ctx.heads), None
+
+
+_attention.register_autograd(_backward, setup_context=_keep)
+_last_attention.register_autograd(_last_backward, setup_context=_keep)
 
 
 @cache
