@@ -45,7 +45,9 @@ def test_ranks_of_torchrun(
         assert sum(times.whole.phases.values()) == times.whole.wall_s
         assert times.overhead is None
         inside = [s for s in run.samples.unpacked() if s.thread == MAIN and s.frames[0] != "other"]
-        assert {"forward", "backward"} <= {s.frames[0] for s in inside}
+        # Rank 1's backward, a few ms, may fall between samples; rank 0 waits in its own.
+        long = {"forward", "backward"} if rank == 0 else {"forward"}
+        assert long <= {s.frames[0] for s in inside}
         assert (times.measured.phases["forward"] / 25 >= 0.025) == (rank == 1)
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "rank 0" in page
