@@ -19,22 +19,26 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        # These two are modules with arguments of their own, which torch comes with.
-        if argv[:1] == ["profile"]:
-            from tfa_perf.profile.__main__ import main as profile
-
-            return profile(argv[1:])
-        if argv[:1] == ["train"]:
-            from tfa_perf.train.__main__ import main as train
-
-            return train(argv[1:])
-        args = _parser().parse_args(argv)
-        return _COMMANDS[args.command](args)
+        return _run(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
         print("tfa-perf: interrupted", file=sys.stderr)
         return 130
+
+
+def _run(argv: list[str]) -> int:
+    # These two are modules with arguments of their own, which torch comes with.
+    if argv[:1] == ["profile"]:
+        from tfa_perf.profile.__main__ import main as profile
+
+        return profile(argv[1:])
+    if argv[:1] == ["train"]:
+        from tfa_perf.train.__main__ import main as train
+
+        return train(argv[1:])
+    args = _parser().parse_args(argv)
+    try:
+        return _COMMANDS[args.command](args)
     except _input_errors() as error:
         print(f"tfa-perf: error: {error}", file=sys.stderr)
         return 2

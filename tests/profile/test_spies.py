@@ -45,19 +45,27 @@ after(1.0)
     ],
 )
 def test_only_python_children_count(child: str, found: bool) -> None:
-    assert has_python_child(os.getpid()) is False
-    process = subprocess.Popen(child, shell=True, start_new_session=True)
+    # A parent of its own: this one may have children that another test's libraries keep.
+    parent = subprocess.Popen(
+        ["sh", "-c", f"read go; {child} & wait; read end"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert parent.stdin is not None
     try:
+        assert has_python_child(parent.pid) is False
+        parent.stdin.write(b"go\n")
+        parent.stdin.flush()
         deadline = time.monotonic() + (10 if found else 1)
-        while has_python_child(os.getpid()) is not found and time.monotonic() < deadline:
+        while has_python_child(parent.pid) is not found and time.monotonic() < deadline:
             time.sleep(0.05)
-        # The shell has execed by now, and a fork of this interpreter is no longer one.
+        # The shell has execed by now, and a fork of the parent is no longer one.
         time.sleep(0.5)
-        assert has_python_child(os.getpid()) is found
+        assert has_python_child(parent.pid) is found
     finally:
-        os.killpg(process.pid, 9)
-        process.wait()
-    assert has_python_child(os.getpid()) is False
+        os.killpg(parent.pid, 9)
+        parent.stdin.close()
+        parent.wait()
 
 
 def test_a_process_that_has_ended_has_no_children() -> None:

@@ -80,6 +80,9 @@ def train(
         for path in (out, log, last, events_file):
             if path is not None:
                 _check_writable(path)
+    # Takes a second or more, which would be one of the first validation's.
+    import torchmetrics.functional.classification  # noqa: F401
+
     dataset = build_dataset(bars, config.data)
     console.print(
         f"{len(bars):,} bars, {dataset.X.shape[1]} features, "
