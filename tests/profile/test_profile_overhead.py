@@ -14,7 +14,7 @@ from tfa_perf.profile.overhead import FIRST_STEP, MIN_PAIRS, PAIRS, overhead_not
 from tfa_perf.profile.sampler import ProfileResult, run_profiled
 from tfa_perf.profile.steps import OverheadBlocks
 
-# Steps of 15 ms or more: blocks of at most 4 steps.
+# Steps of 15 ms or more: blocks of at most 7 steps.
 TRAIN = """
 import sys, time, torch
 model = torch.nn.Linear(4, 1)
@@ -40,14 +40,14 @@ def results(
     environment: dict[str, str],
     two_at_a_time: Callable[..., dict[str, ProfileResult]],
 ) -> dict[str, ProfileResult]:
-    """The script's 240 steps under each sampler."""
+    """The script's 360 steps under each sampler."""
     folder = tmp_path_factory.mktemp("overhead")
     path = folder / "script.py"
     path.write_text(TRAIN)
 
     def run(sampler: Any) -> ProfileResult:
         out = folder / sampler
-        return run_profiled([str(path), "240"], out, sampler=sampler, env=environment)
+        return run_profiled([str(path), "360"], out, sampler=sampler, env=environment)
 
     return two_at_a_time(run, SAMPLERS)
 
@@ -62,13 +62,13 @@ def test_blocks_alternate_and_every_step_is_counted(
     assert times is not None
     blocks = times.overhead
     assert blocks is not None
-    assert 1 <= blocks.steps <= 5
+    assert 1 <= blocks.steps <= 7
     assert len(blocks.profiled_ns) == len(blocks.plain_ns) == PAIRS
     assert all(ns >= blocks.steps * 15e6 for ns in (*blocks.profiled_ns, *blocks.plain_ns))
     plain = PAIRS * blocks.steps
-    assert times.steps == 240
-    assert times.measured_steps == 240 - 5 - plain
-    assert times.whole.calls["optimizer"] == times.whole.calls["forward"] == 240 - plain
+    assert times.steps == 360
+    assert times.measured_steps == 360 - 5 - plain
+    assert times.whole.calls["optimizer"] == times.whole.calls["forward"] == 360 - plain
     assert sum(times.whole.phases.values()) == times.whole.wall_s
     # Plain blocks are in no phase and not in the wall clock of the phases.
     assert times.whole.wall_s < result.wall_s - sum(blocks.plain_ns) / 1e9
@@ -91,10 +91,9 @@ def test_short_runs_say_that_they_are(
 def test_death_while_pyspy_is_halted_leaves_its_stacks(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    # Blocks of 1 to 5 steps: on, off, off, on, on, off. This step is the last before one without,
-    # or in it, whatever their size.
+    # Blocks of 4 to 7 steps: on, off, off. This step is in one without.
     result = run_profiled(
-        [str(script(TRAIN)), "240", str(FIRST_STEP + 4)], tmp_path / "out", env=environment
+        [str(script(TRAIN)), "360", str(FIRST_STEP + 8)], tmp_path / "out", env=environment
     )
     assert result.exit_code == 137
     assert result.stacks, os.listdir(tmp_path / "out")

@@ -100,7 +100,7 @@ def test_hottest_paths_are_those_with_the_most_time_of_their_own(
 ROWS = [PhaseRow("forward", 3.0, 0.75, 1.0, 0.7), PhaseRow("other", 1.0, 0.25, 0.0, 0.3)]
 DEEP = ("forward", "main (train.py:1)", *(f"f{i} (train.py:{i})" for i in range(30)))
 RUN = Run("[b]run", [Stack(MAIN, DEEP, 0.7), Stack(MAIN, ("other",), 0.3)], 9, 4.0, ROWS,
-          note="9 steps", verdict="data wait 38 %: try [this]")  # fmt: skip
+          rate=100, note="9 steps", verdict="data wait 38 %: try [this]")  # fmt: skip
 
 
 def printed(encoding: str = "utf-8", **options: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tfa_perf.profile.laps import OTHER
-from tfa_perf.profile.pyspy import PySpy, find_pyspy, lost
+from tfa_perf.profile.pyspy import RATE, PySpy, find_pyspy, lost
 from tfa_perf.profile.samples import MAIN, read_samples
 from tfa_perf.profile.stacks import Stack, root_at_phases
 
@@ -67,7 +67,7 @@ def _interrupt_sets(event: threading.Event) -> Iterator[None]:
 
 
 def sample_running(
-    pid: int, *, rate: int = 100, seconds: float | None = None
+    pid: int, *, rate: int = RATE, seconds: float | None = None
 ) -> tuple[list[str], list[Stack], str, float]:
     """Sample a running Python process for `seconds`, or until it ends or Ctrl-C.
 

@@ -14,6 +14,7 @@ from tfa_perf.config import ConfigError, load_config
 from tfa_perf.profile.gate import ConditionError, level
 from tfa_perf.profile.launch import SAMPLERS
 from tfa_perf.profile.memory import MemrayMissing, check_memray
+from tfa_perf.profile.pyspy import RATE
 
 __all__ = ["parse", "program_name"]
 
@@ -51,7 +52,7 @@ def _parser() -> _Parser:
         "none: phase timers alone (default: auto)",
     )
     parser.add_argument(
-        "--rate", type=int, default=100, metavar="HZ", help="samples per second (default: 100)"
+        "--rate", type=int, default=RATE, metavar="HZ", help=f"samples per second (default: {RATE})"
     )
     parser.add_argument(
         "--text",

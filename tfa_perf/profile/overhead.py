@@ -26,7 +26,7 @@ PAIRS = 20
 MIN_PAIRS = 6
 FIRST_STEP = 40
 # Long enough for several samples at the default rate.
-_BLOCK_NS = 60_000_000
+_BLOCK_NS = 100_000_000
 _SIDES = tuple(side for pair in range(PAIRS) for side in ((True, False), (False, True))[pair % 2])
 
 
@@ -48,6 +48,11 @@ def mark_catch_up(sample: Callable[[bool], None], seconds: float) -> None:
     time.sleep(seconds)
 
 
+def rest(seconds: float) -> None:
+    """A plain block begins as a profiled one does: with threads asleep and caches cold."""
+    time.sleep(seconds)
+
+
 class OverheadProbe:
     """Stands between the end of a step and the log of steps."""
 
@@ -65,6 +70,7 @@ class OverheadProbe:
         self._steps = 0
         self._walls: list[int] = []
         self._size = 0
+        self._pause_s = 0.0
         self._sides: list[bool] = []
         self._ns: dict[bool, list[int]] = {True: [], False: []}
         self._done = 0
@@ -81,7 +87,10 @@ class OverheadProbe:
         if self._first_step // 2 < self._steps <= self._first_step:
             self._walls.append(perf_counter_ns() - self._last)
             if self._steps == self._first_step and not _on_gpu():
-                self._size = max(1, math.ceil(_BLOCK_NS / median(self._walls)))
+                step_ns = median(self._walls)
+                self._size = max(1, math.ceil(_BLOCK_NS / step_ns))
+                # The sampler has two blocks to catch up with.
+                self._pause_s = min(0.01 + 0.4 * self._size * step_ns / 1e9, 0.5)
                 self._sides = list(_SIDES)
         self._begin = self._last = perf_counter_ns()
 
@@ -97,18 +106,18 @@ class OverheadProbe:
         self._ns[on].append(perf_counter_ns() - self._begin)
         self._sides.pop(0)
         self._done = 0
-        after = self._sides[0] if self._sides else True
-        if after and not on:
-            self._go_on()
-        elif on and not after:
+        if on:
             self._sample(False)
             self._recorder.suspend()
             self._off_since = perf_counter_ns()
+        if not self._sides or self._sides[0]:
+            self._go_on()
+        else:
+            rest(self._pause_s)
         self._begin = perf_counter_ns()
 
     def _go_on(self) -> None:
-        off_s = (perf_counter_ns() - self._off_since) / 1e9
-        mark_catch_up(self._sample, min(0.01 + 0.2 * off_s, 0.5))
+        mark_catch_up(self._sample, self._pause_s)
         self._log.leave_out(perf_counter_ns() - self._off_since)
         self._recorder.resume()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tfa_perf.profile.notes import disagreements, step_note
+from tfa_perf.profile.pyspy import RATE
 from tfa_perf.profile.run_file import RunFile
 from tfa_perf.profile.samples import MAIN
 from tfa_perf.profile.stacks import OUTSIDE_STEPS, Stack
@@ -29,7 +30,7 @@ class Run:
     ms_per_step: float
     rows: Sequence[PhaseRow]
     detail: str = ""
-    rate: int = 100
+    rate: int = RATE
     note: str = ""
     verdict: str = ""
 

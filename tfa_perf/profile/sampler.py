@@ -17,6 +17,7 @@ from tfa_perf.profile.flame import collapsed, speedscope
 from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
 from tfa_perf.profile.launch import SAMPLERS, Ended, Sampler, Stream, WorkFiles, launch
 from tfa_perf.profile.machine import machine, versions
+from tfa_perf.profile.pyspy import RATE
 from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
 from tfa_perf.profile.samples import read_samples
 from tfa_perf.profile.stacks import Stack, Window, leave_out, root_at_phases
@@ -155,7 +156,7 @@ def profile_running(
     pid: int,
     out_dir: str | Path,
     *,
-    rate: int = 100,
+    rate: int = RATE,
     seconds: float | None = None,
     name: str | None = None,
 ) -> ProfileResult:
@@ -178,7 +179,7 @@ def run_profiled(
     out_dir: str | Path,
     *,
     sampler: Sampler = "auto",
-    rate: int = 100,
+    rate: int = RATE,
     gpu_trace: int = 0,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
