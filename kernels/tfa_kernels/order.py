@@ -7,12 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from tfa_kernels._jit import resolve_threads
 from tfa_kernels._order_nb import last_rows, permuted
 
 __all__ = ["RunIndex", "permuted_range", "sides"]
 
-# Elements that are shuffled together.
-_CHUNK = 1024
+# Elements that are shuffled together, and how many make one more thread worth waking.
+_CHUNK, _THREAD = 1024, 4096
 
 
 def sides(count: int) -> tuple[int, int]:
@@ -39,7 +40,8 @@ def permuted_range(
     start, stop : 0 <= start <= stop <= count.
     count : 0..2**62.
     keys : an even number of round keys; 8 mix well.
-    num_threads : threads to use for many images, numba's setting by default.
+    num_threads : most threads to use, one for every few thousand images; numba's setting by
+        default.
 
     Raises
     ------
@@ -53,9 +55,10 @@ def permuted_range(
     if rounds.dtype != np.uint32 or rounds.ndim != 1 or rounds.size % 2:
         raise ValueError(f"keys must be an even number of uint32, got {keys!r}")
     out = np.empty(stop - start, np.int64)
+    worth = max(1, out.size // _THREAD)
     permuted(
         start, count, *sides(count), rounds.astype(np.int64), _CHUNK, out,
-        num_threads=num_threads if out.size > 2 * _CHUNK else 1,
+        num_threads=min(resolve_threads(num_threads), worth),
     )  # fmt: skip
     return out
 

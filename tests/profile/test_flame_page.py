@@ -29,7 +29,7 @@ STACKS = [
     *[Stack("idle", ("thread: idle", "wait"), 0.01)] * 600,
     *[Stack("busy", ("thread: busy", f"f{i % 3}"), 0.01) for i in range(600)],
 ]
-RUN = Run("run", STACKS, 9, 4.0, ROWS)
+RUN = Run("run", STACKS, 9, 4.0, ROWS, rate=100)
 
 
 def test_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def groups(path: Path) -> list[tuple[str, float, float, str]]:
 
 
 def test_boxes_are_as_wide_as_their_time(tmp_path: Path) -> None:
-    path = write_svg(tmp_path / "f.svg", Run("run", STACKS, 9, 4.0, ROWS), 1024)
+    path = write_svg(tmp_path / "f.svg", Run("run", STACKS, 9, 4.0, ROWS, rate=100), 1024)
     found = {note.split("\n")[0]: (x, width) for note, x, width, _ in groups(path)}
     assert found["run (4.00 ms/step)"] == (0, 1000)
     assert found["forward 70.0 % (2.80 ms/step)"] == (0, 700)
@@ -74,7 +74,7 @@ def test_any_names_make_a_well_formed_picture_whose_labels_fit(
 
 def test_a_width_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="width is 100; give at least 200"):
-        write_svg(tmp_path / "f.svg", Run("run", STACKS, 9, 4.0, ROWS), 100)
+        write_svg(tmp_path / "f.svg", Run("run", STACKS, 9, 4.0, ROWS, rate=100), 100)
 
 
 def test_labels_fit_their_boxes_in_the_browser(browser: Any, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ __all__ = ["cache_peak", "measure_memory", "training_peak"]
 _ROUNDS = 6
 _T = 48
 _STEPS = 2
+# More than one process takes of a device, its context included.
+_DEVICE_BYTES = 8 << 30
 _BEFORE, _AFTER = "before", "after"
 
 
@@ -61,8 +63,7 @@ def measure_memory(work: Workload, wanted: Collection[str]) -> Iterator[Finding]
         ),
     ):
         arguments = [side for _ in range(_ROUNDS) for side in (_BEFORE, _BEFORE, _AFTER)]
-        at_once = 1 if work.device.type == "cuda" else (os.cpu_count() or 1)
-        results = in_fresh_processes(task, work.folder, arguments, at_once=min(at_once, 4))
+        results = in_fresh_processes(task, work.folder, arguments, at_once=_at_once(work.device))
         again, before, after = ([max(1.0, r["bytes"]) for r in results[k::3]] for k in range(3))
         outputs = [r["output"] for r in results]
         scale = max(abs(o) for o in outputs) or 1.0
@@ -74,6 +75,14 @@ def measure_memory(work: Workload, wanted: Collection[str]) -> Iterator[Finding]
             float(np.median(after)),
         )
         yield _judged(variant, workload, compared, comparison, differ)
+
+
+def _at_once(device: torch.device) -> int:
+    limit = min(os.cpu_count() or 1, 4)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        limit = min(limit, free // _DEVICE_BYTES)
+    return max(1, limit)
 
 
 def _judged(
