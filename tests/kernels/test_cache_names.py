@@ -12,10 +12,9 @@ import tfa_kernels
 
 CALL = """
 import numpy as np
-from tfa_kernels import build_features
-spec = {"schema_version": "2.0", "features": [{"name": "a", "op": "SMA", "window": 2}]}
-close = np.array([1.0, 3.0, 5.0])
-print(build_features({"close": close}, spec, num_threads=1).values.ravel()[1:])
+from tfa_kernels import gather_windows
+X = np.array([[1.0], [2.0], [3.0]])
+print(gather_windows(X, [1, 2], 1, num_threads=1).ravel())
 """
 
 
@@ -32,9 +31,10 @@ def test_a_changed_callee_is_compiled_anew(tmp_path: Path) -> None:
     package = tmp_path / "tfa_kernels"
     source = Path(tfa_kernels.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    assert run(tmp_path) == "[2. 4.]\n"
-    callee = package / "_sources_nb.py"
+    assert run(tmp_path) == "[2. 3.]\n"
+    callee = package / "_memory_nb.py"
     text = callee.read_text()
-    assert text.count("out[r] = column[r]") == 1
-    callee.write_text(text.replace("out[r] = column[r]", "out[r] = column[r] + 10"))
-    assert run(tmp_path) == "[12. 14.]\n"
+    assert text.count("*values[2:4]") == 1
+    row_before = "values[2], builder.sub(values[3], values[3].type(8))"
+    callee.write_text(text.replace("*values[2:4]", row_before))
+    assert run(tmp_path) == "[1. 2.]\n"
