@@ -5,7 +5,15 @@ from tfa_perf.data.dataset import Dataset, build_dataset
 from tfa_perf.data.labels import Labels, forward_return_labels
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.scaler import Scaler, fit_scaler, transform
-from tfa_perf.data.store import FeatureStore, StoreError, StoreWriter, create_store, open_store
+from tfa_perf.data.store import (
+    FeatureStore,
+    NewerStoreError,
+    StoreError,
+    StoreWriter,
+    create_store,
+    open_or_build,
+    open_store,
+)
 from tfa_perf.data.synthetic import synthetic_bars
 from tfa_perf.data.window_dataset import WindowDataset
 
@@ -15,6 +23,7 @@ __all__ = [
     "Dataset",
     "FeatureStore",
     "Labels",
+    "NewerStoreError",
     "Scaler",
     "StoreError",
     "StoreWriter",
@@ -25,6 +34,7 @@ __all__ = [
     "fit_scaler",
     "forward_return_labels",
     "load_bars",
+    "open_or_build",
     "open_store",
     "synthetic_bars",
     "transform",

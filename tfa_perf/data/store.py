@@ -1,12 +1,14 @@
 """A feature table on disk: memory-mapped arrays published in one step.
 
 `path/meta.json` names one folder `data-<hex>` beside it and is the last file written, by
-`os.replace`. Whatever happens before that leaves the store that was there. One writer at a time:
-publishing removes every other data folder.
+`os.replace`. Whatever happens before that leaves the store that was there. Publishing removes every
+other data folder, so a lock keeps writers one at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,27 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_perf.data.scaler import Scaler
-from tfa_perf.data.store_meta import DTYPES, REBUILD, StoreError, array_shapes, crc32, read_meta
+from tfa_perf.data.store_lock import only_writer
+from tfa_perf.data.store_meta import (
+    DTYPES,
+    REBUILD,
+    NewerStoreError,
+    StoreError,
+    array_shapes,
+    crc32,
+    read_meta,
+)
 from tfa_perf.data.store_writer import StoreWriter, create_store
 
-__all__ = ["FeatureStore", "StoreError", "StoreWriter", "create_store", "open_store"]
+__all__ = [
+    "FeatureStore",
+    "NewerStoreError",
+    "StoreError",
+    "StoreWriter",
+    "create_store",
+    "open_or_build",
+    "open_store",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +102,57 @@ def open_store(
             # A writer may publish and remove the data folder between the two reads.
             if read_meta(path)["data"] == meta["data"]:
                 raise StoreError(f"{error.filename}: missing; {REBUILD}") from error
+
+
+def open_or_build(
+    path: str | Path,
+    build: Callable[[StoreWriter], None],
+    *,
+    rows: int,
+    features: int,
+    spec_hash: str,
+    verify: bool = False,
+) -> FeatureStore:
+    """The store at `path`; where there is none that fits, ``build(writer)`` makes it first.
+
+    ``build`` fills the arrays of the writer (`create_store`) and commits. Of several processes
+    that ask for the same store at once, one builds; the others wait and open what it has built.
+    A store that is damaged, that has other rows or features, or that was built from another spec
+    is built anew.
+
+    Parameters
+    ----------
+    rows, features : shape of the feature table.
+    spec_hash : what the features are built from.
+    verify : see `open_store`.
+
+    Raises
+    ------
+    NewerStoreError : a later version wrote what is there.
+    StoreError : as `create_store`; or `build` committed something else than was asked for.
+    """
+    path = Path(path)
+
+    def fitting() -> FeatureStore:
+        store = open_store(path, spec_hash=spec_hash, verify=verify)
+        if store.features.shape != (rows, features):
+            found, wanted = store.features.shape, (rows, features)
+            raise StoreError(f"{path}: features have shape {found}, not {wanted}; {REBUILD}")
+        return store
+
+    try:
+        return fitting()
+    except NewerStoreError:
+        raise
+    except StoreError:
+        pass
+    with only_writer(path):
+        # Another process may have built it meanwhile.
+        with suppress(StoreError):
+            return fitting()
+        with create_store(path, rows=rows, features=features) as writer:
+            build(writer)
+        return fitting()
 
 
 def _open(path: Path, meta: dict[str, Any], spec_hash: str | None, verify: bool) -> FeatureStore:

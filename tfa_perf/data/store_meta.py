@@ -12,6 +12,8 @@ from tfa_perf.data.scaler import Scaler
 
 FORMAT = "tfa-perf feature store"
 VERSION = 1
+# Names of a hundred thousand series fit; what is larger is not read at all.
+_MOST_BYTES = 64 << 20
 DTYPES = {"features": "<f4", "labels": "<f4", "trainable": "|b1", "ts": "<i8"}
 REBUILD = "rebuild the store"
 DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
@@ -19,6 +21,10 @@ DATA_FOLDER = re.compile(r"data-[0-9a-f]{16}")
 
 class StoreError(ValueError):
     """A feature store that cannot be written or read; the message says why and what to do."""
+
+
+class NewerStoreError(StoreError):
+    """A store that a later version wrote, which this one neither reads nor replaces."""
 
 
 def array_shapes(rows: int, features: int) -> dict[str, tuple[int, ...]]:
@@ -68,11 +74,27 @@ def check_meta(meta: Any) -> None:
             raise ValueError(f"'files' does not give bytes and crc32 of {file}")
 
 
+def _check_not_newer(file: Path, meta: Any) -> None:
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        return
+    version = meta.get("version")
+    if type(version) is int and version > VERSION:
+        raise NewerStoreError(
+            f"{file}: 'version' is {version}, this program reads {VERSION}; upgrade tfa-perf, or "
+            "build in another folder"
+        )
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     file = path / "meta.json"
     try:
+        if (size := file.stat().st_size) > _MOST_BYTES:
+            raise ValueError(f"has {size:,} bytes, and {_MOST_BYTES:,} are allowed")
         meta = json.loads(file.read_text(encoding="utf-8"))
+        _check_not_newer(file, meta)
         check_meta(meta)
+    except StoreError:
+        raise
     except FileNotFoundError:
         raise StoreError(f"{path}: no feature store here; build one with create_store") from None
     except (OSError, ValueError, RecursionError) as error:

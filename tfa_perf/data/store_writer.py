@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_perf.data.scaler import Scaler
+from tfa_perf.data.store_lock import only_writer
 from tfa_perf.data.store_meta import (
     DTYPES,
     FORMAT,
     REBUILD,
     VERSION,
+    NewerStoreError,
     StoreError,
     array_shapes,
     check_meta,
     crc32,
+    read_meta,
 )
 
 _OURS = re.compile(r"(data|build)-[0-9a-f]{16}")
@@ -40,33 +44,39 @@ class StoreWriter:
         self._shapes = array_shapes(rows, features)
         self._maps: dict[str, np.memmap[Any, Any]] = {}
         self._folder = path / f"build-{secrets.token_hex(8)}"
-        self._new_folders: list[Path] = []
+        self._leaving = ExitStack()
         self._committed = False
 
     def __enter__(self) -> StoreWriter:
-        self._new_folders = [p for p in (self._path, *self._path.parents) if not p.exists()]
-        try:
-            self._folder.mkdir(parents=True)
-            need = sum(
-                math.prod(shape) * np.dtype(DTYPES[name]).itemsize
-                for name, shape in self._shapes.items()
-            )
-            free = shutil.disk_usage(self._folder).free
-            if need > free:
-                raise OSError(errno.ENOSPC, f"needs {need:,} bytes, {free:,} are free")
-            for name, shape in self._shapes.items():
-                file = self._folder / f"{name}.npy"
-                self._maps[name] = np.lib.format.open_memmap(
-                    file, mode="w+", dtype=np.dtype(DTYPES[name]), shape=shape
-                )
-                _reserve(file)
-        except OSError as error:
-            self._discard()
-            raise StoreError(
-                f"{self._path}: cannot hold {self._shapes['features']} features: {error}; "
-                "choose a folder with room that can be written"
-            ) from error
+        with ExitStack() as failing:
+            failing.enter_context(only_writer(self._path))
+            failing.callback(self._discard)
+            self._refuse_newer()
+            try:
+                self._reserve_arrays()
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path}: cannot hold {self._shapes['features']} features: {error}; "
+                    "choose a folder with room that can be written"
+                ) from error
+            self._leaving = failing.pop_all()
         return self
+
+    def _reserve_arrays(self) -> None:
+        self._folder.mkdir()
+        need = sum(
+            math.prod(shape) * np.dtype(DTYPES[name]).itemsize
+            for name, shape in self._shapes.items()
+        )
+        free = shutil.disk_usage(self._folder).free
+        if need > free:
+            raise OSError(errno.ENOSPC, f"needs {need:,} bytes, {free:,} are free")
+        for name, shape in self._shapes.items():
+            file = self._folder / f"{name}.npy"
+            self._maps[name] = np.lib.format.open_memmap(
+                file, mode="w+", dtype=np.dtype(DTYPES[name]), shape=shape
+            )
+            _reserve(file)
 
     def __exit__(
         self,
@@ -74,10 +84,8 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._committed:
-            return
-        self._discard()
-        if kind is None:
+        self._leaving.close()
+        if kind is None and not self._committed:
             raise StoreError(f"{self._path}: nothing was stored; call commit() inside the with")
 
     @property
@@ -163,12 +171,19 @@ class StoreWriter:
             raise StoreError(f"{self._path}: the arrays exist only inside the with, until commit()")
         return self._maps[name].view(np.ndarray)
 
+    def _refuse_newer(self) -> None:
+        try:
+            read_meta(self._path)
+        except NewerStoreError:
+            raise
+        except StoreError:
+            # What is there can be replaced, whatever it is.
+            pass
+
     def _discard(self) -> None:
         self._maps.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        for folder in self._new_folders:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        if not self._committed:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def create_store(path: str | Path, *, rows: int, features: int) -> StoreWriter:
@@ -183,11 +198,13 @@ def create_store(path: str | Path, *, rows: int, features: int) -> StoreWriter:
 
     The arrays start as zeros and must not be written after `commit`. Their room on the disk is
     reserved first, since a full disk would kill a process that writes through a memory map. An
-    exception before `commit` removes what was written; a store that was there stays.
+    exception before `commit` removes what was written; a store that was there stays. Another
+    process that builds the same store is waited for.
 
     Raises
     ------
-    StoreError : no rows or features, a folder that cannot be written, no room, or no `commit`.
+    StoreError : no rows or features, a folder that cannot be written, no room, a store there that
+        a newer version wrote, or no `commit`.
     """
     path = Path(path)
     if rows < 1 or features < 1:
