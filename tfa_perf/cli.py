@@ -10,6 +10,7 @@ from pathlib import Path
 from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
+from tfa_perf.doctor import command as doctor
 from tfa_perf.profile import compare_command as compare
 from tfa_perf.report import command as report
 from tfa_perf.scaling import command as scaling
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_parser(commands)
     compare.add_parser(commands)
     scaling.add_parser(commands)
+    doctor.add_parser(commands)
     report.add_parser(commands)
 
     commands.add_parser(
@@ -128,6 +130,7 @@ _COMMANDS = {
     "export": _export,
     "claims": claims.run,
     "compare": compare.run,
+    "doctor": doctor.run,
     "report": report.run,
     "scaling": scaling.run,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfa_kernels._jit import cache_folders
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
@@ -24,6 +25,7 @@ __all__ = [
     "SpecError",
     "__version__",
     "build_features",
+    "cache_folders",
     "check_leakage",
     "gather_windows",
     "load_spec",

@@ -22,6 +22,7 @@ _numba: Any = numba
 _forked = False
 _launched = False
 _uncached_warned = False
+_cache_folders: set[Path] = set()
 # One parallel region at a time: numba's workqueue layer aborts the process on a second one.
 _region = threading.Lock()
 
@@ -53,7 +54,10 @@ def _njit(
     global _uncached_warned
     options = {"nogil": True, "error_model": "numpy"} | options
     try:
-        return _numba.njit(*signature, cache=cached, **options)(function)
+        kernel = _numba.njit(*signature, cache=cached, **options)(function)
+        if cached and not jit_disabled():
+            _cache_folders.add(Path(kernel.stats.cache_path))
+        return kernel
     except RuntimeError as error:  # "no locator available": no cache directory can be written
         if not cached:
             raise
@@ -66,6 +70,11 @@ def _njit(
                 stacklevel=3,
             )
         return _numba.njit(*signature, cache=False, **options)(function)
+
+
+def cache_folders() -> set[Path]:
+    """Return the folders that compiled kernels are kept in; none where nothing can be written."""
+    return set(_cache_folders)
 
 
 def _sources_digest() -> str:

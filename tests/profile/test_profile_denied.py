@@ -233,3 +233,11 @@ def test_interrupt_of_the_whole_group(
     assert process.returncode == 130, err
     assert (tmp_path / "o" / "run.json").exists()
     assert (tmp_path / "o" / "stacks.collapsed").exists()
+
+
+@linux
+def test_the_doctor_tells_of_the_denial(environment: dict[str, str], tmp_path: Path) -> None:
+    code = "from tfa_perf.doctor.permissions import sampling; print(sampling())"
+    done = launch(NO_PTRACE, environment, tmp_path, "-c", code)
+    assert "py-spy could not attach" in done.stdout
+    assert "--cap-add SYS_PTRACE" in done.stdout

@@ -22,7 +22,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -40,7 +40,7 @@ def machine(environment: Mapping[str, str]) -> dict[str, str]:
     """CPU, usable cores, memory and system, and the devices the profiled process told of."""
     return {
         "cpu": _cpu_model(),
-        "cores": str(_usable_cores()),
+        "cores": str(usable_cores()),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}",
         **{key: value for key, value in environment.items() if key not in _LIBRARIES},

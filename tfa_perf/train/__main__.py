@@ -20,6 +20,7 @@ from tfa_perf.train.devices import DeviceError, pick_device
 from tfa_perf.train.memory import DeviceMemoryError
 from tfa_perf.train.ranks import local_rank, torchrun_ranks
 from tfa_perf.train.run import train
+from tfa_perf.train.signals import Interrupted
 
 __all__ = ["main"]
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _train(args)
         return 0
+    except Interrupted as error:
+        code, message = 128 + error.number, str(error)
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
     except _INPUT_ERRORS as error:

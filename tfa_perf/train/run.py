@@ -30,6 +30,7 @@ from tfa_perf.train.ranks import ALONE, Ranks
 from tfa_perf.train.resume import last_checkpoint, resume_from
 from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.setup import Setup, set_up
+from tfa_perf.train.signals import Interrupted, Signals
 from tfa_perf.train.tensorboard_log import TensorBoardLog
 from tfa_perf.train.threads import torch_threads
 from tfa_perf.train.written import naming
@@ -66,6 +67,7 @@ def train(
     ------
     CheckpointError : nothing to resume from, or the checkpoint of a run with another config.
     DeviceMemoryError : the device's memory ran out; the message names settings that fit.
+    Interrupted : Ctrl-C or SIGTERM, after the step under way and a checkpoint of it.
     """
     console = console or Console()
     if not ranks.first:
@@ -155,15 +157,21 @@ def _fit(
         if ranks.first:
             write_checkpoint(checkpoints / "last.pt", content)
 
-    with StepProgress(total - trainer.done, log_every=config.train.log_every, console=console) as (
-        progress
+    with (
+        StepProgress(total - trainer.done, log_every=config.train.log_every, console=console) as (
+            progress
+        ),
+        # Several processes would stop after different steps.
+        Signals(heed=not ranks.several) as signals,
     ):
         steps = () if stopping.stop else trainer.steps()
         for step in islice(steps, max(0, total - trainer.done)):
             progress.step(epoch=step.epoch, windows=step.windows, loss=step.loss)
             epoch_ends = trainer.done % trainer.steps_per_epoch == 0
+            number = signals.received
             if not epoch_ends and (
-                trainer.done == total
+                number
+                or trainer.done == total
                 or trainer.done % (config.train.checkpoint_every or sys.maxsize) == 0
             ):
                 # Before a look at the validation loss that the whole run would not take.
@@ -193,6 +201,13 @@ def _fit(
                 if stopping.stop:
                     progress.line(f"no lower validation loss for {config.train.patience} epochs")
                     break
+            if number or (epoch_ends and signals.received):
+                raise Interrupted(number or signals.received, _where(trainer.done, checkpoints))
+
+
+def _where(done: int, checkpoints: Path | None) -> str:
+    kept = "" if checkpoints is None else f"; {checkpoints / 'last.pt'} is where --resume goes on"
+    return f"interrupted after step {done}{kept}"
 
 
 def _check_writable(file: Path) -> None:

@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM while a model trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfa_perf.train.checkpoint import read_checkpoint
+from tfa_perf.train.signals import Interrupted, Signals
+
+TINY = [
+    "model.d_model=8", "model.nhead=2", "model.num_layers=1", "model.ffn_hidden=8",
+    "data.window=8", "train.batch_size=100", "train.epochs=100000",
+    "train.schedule=constant",
+    "train.checkpoint_every=5",
+]  # fmt: skip
+
+
+def start(folder, *options):
+    command = [sys.executable, "-m", "tfa_perf", "train", "--device", "cpu"]
+    command += [part for key in TINY for part in ("--set", key)]
+    command += ["--bars", "synthetic:3000", "--checkpoints", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, number):
+    last = tmp_path / "last.pt"
+    process = start(tmp_path)
+    while process.poll() is None and not last.exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    done = read_checkpoint(last)["trainer"]["done"]
+    where = f"interrupted after step {done}; {last} is where --resume goes on"
+    assert errors == f"tfa-perf: {where}\n"
+    if number == signal.SIGTERM:
+        again = start(tmp_path, "--resume", "--steps", str(done + 1))
+        printed, errors = again.communicate(timeout=60)
+        assert f"resumed after step {done}\n" in printed, errors
+
+
+def test_a_second_signal_and_a_long_step_are_not_waited_for():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM)) == before
+    with pytest.raises(Interrupted) as caught, Signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert caught.value.number == signal.SIGINT
+    with pytest.raises(Interrupted) as caught, Signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    assert caught.value.number == signal.SIGTERM
+    with Signals(heed=False), pytest.raises(KeyboardInterrupt) as plain:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert not isinstance(plain.value, Interrupted)

@@ -1,0 +1,74 @@
+"""Versions, threads and the libraries behind them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterable
+
+import numba
+import torch
+
+from tfa_perf.doctor.check import Check
+from tfa_perf.profile.machine import usable_cores
+
+__all__ = ["openmp", "thread_counts", "versions"]
+
+_PACKAGES = (
+    *("tfa-perf", "tfa-kernels", "numpy", "numba", "llvmlite", "torch", "triton"),
+    *("torchmetrics", "polars", "py-spy"),
+)
+_OPENMP = re.compile(r"/[^/]*lib(gomp|iomp5|omp)[^/]*\.(?:so[.0-9]*|dylib)$")
+_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def versions() -> Check:
+    """Python and the packages that the timings depend on."""
+    installed = {each.name.lower(): each.version for each in importlib.metadata.distributions()}
+    found = [f"Python {platform.python_version()}"]
+    found += [f"{name} {installed[name]}" for name in _PACKAGES if name in installed]
+    return Check("versions", ", ".join(found))
+
+
+def thread_counts() -> Check:
+    """Threads that kernels and torch use, after a parallel kernel has run."""
+    cores, torch_threads = usable_cores(), torch.get_num_threads()
+    numba_threads = numba.get_num_threads()
+    try:
+        layer = str(numba.threading_layer())
+    except ValueError:
+        # No parallel kernel has run: on one core none does.
+        layer = "none started"
+    found = (
+        f"{cores} usable cores; kernels {numba_threads} threads ({layer}), torch {torch_threads}"
+    )
+    fewer = min(numba_threads, torch_threads) < cores
+    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
+    if fewer and limits:
+        return Check(
+            "threads", found, f"{', '.join(limits)} leaves cores unused", f"unset {_names(limits)}"
+        )
+    return Check("threads", found)
+
+
+def openmp(mapped: Iterable[str]) -> Check:
+    """OpenMP runtimes among ``mapped``, the files that this process has mapped."""
+    loaded = sorted({path for path in mapped if _OPENMP.search(path)})
+    kinds = {match[1] for path in loaded if (match := _OPENMP.search(path))}
+    found = ", ".join(map(os.path.basename, loaded)) or "none"
+    if len(kinds) > 1:
+        return Check(
+            "OpenMP runtimes",
+            found,
+            f"{len(kinds)} different ones in one process: their waiting threads take the cores "
+            "from each other, and some pairs abort",
+            "install torch and numba from one source, all by pip or all by conda, or set "
+            "NUMBA_THREADING_LAYER=workqueue",
+        )
+    return Check("OpenMP runtimes", found)
+
+
+def _names(limits: list[str]) -> str:
+    return ", ".join(limit.split("=")[0] for limit in limits)

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM while a model trains: the step under way ends, then the run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Interrupted", "Signals"]
+
+# A step that takes longer is cut off: whoever asks a run to stop does not wait for long.
+_STEP_LIMIT_S = 1.5
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended the run; ``number`` is the signal's."""
+
+    def __init__(self, number: int, message: str = "interrupted") -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Signals:
+    """Inside this context the first signal is noted in ``received``; it does not break a step.
+
+    A second one raises `Interrupted` at once, as does a step that goes on for too long. Does
+    nothing in threads other than the main one, which receive no signals, or with ``heed=False``.
+    """
+
+    def __init__(self, *, heed: bool = True) -> None:
+        self.received = 0
+        self._heed = heed
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if self._heed and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _NUMBERS}
+            if hasattr(signal, "setitimer"):
+                self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._cut_off)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if signal.SIGALRM in self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise Interrupted(number)
+        self.received = number
+        if signal.SIGALRM in self._before:
+            signal.setitimer(signal.ITIMER_REAL, _STEP_LIMIT_S)
+
+    def _cut_off(self, number: int, frame: FrameType | None) -> None:
+        raise Interrupted(self.received)
