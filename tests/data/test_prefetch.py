@@ -196,3 +196,33 @@ def test_interpreter_ends_while_a_thread_makes_batches(ending):
     assert done.stdout == "running\n", done.stderr
     assert done.returncode == {"sys.exit(3)": 3, "raise KeyError('end')": 1}.get(ending, 0)
     assert "Fatal" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_batches_made_ahead_take_one_thread_of_the_system():
+    # A team of OpenMP's in the loader's thread would take cores from the consumer's.
+    code = """
+    import os, threading, time
+    import numba, numpy as np
+    from tfa_perf.data import WindowLoader
+    X = np.zeros((100_000, 4), np.float32)
+    loader = WindowLoader(X, X[:, 0].copy(), window=8, batch_size=2000, shuffle=True, prefetch=2)
+    for _ in loader:
+        pass
+    before = len(os.listdir("/proc/self/task"))
+    for _ in loader:
+        time.sleep(0.001)
+        names = [thread.name for thread in threading.enumerate()]
+        during = len(os.listdir("/proc/self/task"))
+        if names.count("tfa-perf-loader") == 1:
+            print(during - before, numba.get_num_threads())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) > 20
+    if lines[0].endswith(" 1"):
+        pytest.skip("needs two cores")
+    assert {line.split()[0] for line in lines} == {"1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tfa_kernels import gather_windows
 from tfa_kernels.windows import WindowGather
+from tfa_perf.data.prefetch import made_ahead
 from tfa_perf.data.table import Table, WindowForm, array_dtype, as_tensor
 
 __all__ = ["BufferPool", "HostWindows"]
@@ -57,7 +59,8 @@ class HostWindows:
     ----------
     pinned : page-locked memory, from torch's pool: torch gives it out again only after copies
         from it to a device have completed.
-    num_threads : of the gather; default all that Numba uses.
+    num_threads : of the gather; default all that Numba uses. One where a batch is made ahead for a
+        consumer that computes on the CPU, as is assumed where nothing is pinned.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class HostWindows:
         self.device = torch.device("cpu")
         self._table, self._form, self._y = table, form, np.ascontiguousarray(table.y)
         converted = table.shift is not None or form.dtype is not table.dtype
-        self._gather = WindowGather(
+        make = partial(
+            WindowGather,
             table.X,
             form.window,
             dtype=array_dtype(form.dtype) if converted else None,
@@ -80,8 +84,10 @@ class HostWindows:
             factor=table.factor,
             labels=self._y,
             horizon=form.horizon,
-            num_threads=num_threads,
         )
+        self._gather = make(num_threads=num_threads)
+        # Threads of two OpenMP teams that wait by spinning take the cores from each other.
+        self._gather_ahead = self._gather if pinned else make(num_threads=1)
         self._dtype, self._pinned = array_dtype(form.dtype), pinned
         self._window_bytes = form.window * table.columns * self._dtype.itemsize
         self._pool = BufferPool()
@@ -105,15 +111,14 @@ class HostWindows:
         shape = (len(ends), self._form.window, self._table.columns)
         y = np.empty((len(ends), 1), self._y.dtype)
         labels = y.reshape(-1).view(np.uint8)
+        gather = self._gather_ahead if made_ahead() else self._gather
         if self._pinned:
             x = torch.empty(shape, dtype=self._form.dtype, pin_memory=True)
-            self._gather.fill_checked(starts, x.view(-1).view(torch.uint8).numpy(), labels)
+            gather.fill_checked(starts, x.view(-1).view(torch.uint8).numpy(), labels)
         else:
             size = len(ends) * self._window_bytes
             buffer = self._pool.take(size)
-            self._gather.fill_checked(
-                starts, buffer if len(buffer) == size else buffer[:size], labels
-            )
+            gather.fill_checked(starts, buffer if len(buffer) == size else buffer[:size], labels)
             x = as_tensor(np.ndarray(shape, self._dtype, buffer), self._form.dtype)
         parts = [x, self._own(torch.from_numpy(y))]
         if self._form.unmasked is not None:

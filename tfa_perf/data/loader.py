@@ -90,8 +90,8 @@ class WindowLoader:
         cut there. If it does not fit, the reason is logged, and each batch sends the rows that it
         covers, or its windows where they lie apart. ``mode`` says which of them it is.
     pin_memory : CPU batches in page-locked memory.
-    prefetch : batches that a thread makes ahead; 0 for none. Windows of a table on a device need
-        none.
+    prefetch : batches that a thread makes ahead; 0 for none. Unless they are pinned it gathers
+        with one core, the consumer has the others. Windows of a table on a device need none.
     num_threads : threads of the CPU gather; default all that Numba uses.
     rank, world_size : of a run on several processes, by default torch.distributed's. Each step
         takes ``world_size * batch_size`` windows of one order, one share a rank. Ranks have

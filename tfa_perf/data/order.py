@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tfa_kernels.order import permuted_range
+from tfa_perf.data.prefetch import made_ahead
 from tfa_perf.data.window_set import checked_int
 
 __all__ = [
@@ -95,7 +96,7 @@ class ShuffledOrder:
 
     def windows(self, start: int, stop: int) -> NDArray[np.int64]:
         keys = _round_keys(self.seed, self.epoch)
-        return permuted_range(start, stop, self.count, keys, num_threads=self.num_threads)
+        return permuted_range(start, stop, self.count, keys, num_threads=_threads(self.num_threads))
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,15 @@ class BlockOrder:
         span = self.block * self.group
         size = min(span, self.count - g * span)
         keys = _round_keys(self.seed, self.epoch, 3, g)
-        slots = permuted_range(start, stop, size, keys, num_threads=self.num_threads)
+        slots = permuted_range(start, stop, size, keys, num_threads=_threads(self.num_threads))
         blocks, offsets = np.divmod(slots, self.block)
         windows = self.block_starts(g)[blocks] + offsets + self.rotation
         return np.where(windows >= self.count, windows - self.count, windows)
+
+
+def _threads(num_threads: int | None) -> int | None:
+    # Made ahead, there is time; and the consumer's threads would wait for these.
+    return 1 if made_ahead() else num_threads
 
 
 def order_of(

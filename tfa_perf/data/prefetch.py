@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Prefetch"]
+__all__ = ["Prefetch", "made_ahead"]
 
 T = TypeVar("T")
 
@@ -18,6 +18,13 @@ _JOIN_SECONDS = 10.0
 # What handing an item from thread to thread costs, generously. A consumer that comes back sooner
 # gains nothing from a thread, and makes its items itself.
 _HANDOVER_SECONDS = 1e-4
+
+_ahead = threading.local()
+
+
+def made_ahead() -> bool:
+    """Whether the calling thread makes items ahead for a consumer that is at work elsewhere."""
+    return getattr(_ahead, "now", False)
 
 
 class _Channel:
@@ -106,6 +113,7 @@ class Prefetch(Generic[T]):
 
 
 def _produce(items: Generator[Any, None, None], channel: _Channel) -> None:
+    _ahead.now = True
     while True:
         channel.wanted.get()
         if channel.stopped:

@@ -43,7 +43,7 @@ dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
 table,tbody,tr,td,tbody th{display:block}thead,td.none{display:none}
 tr{border-bottom:1px solid var(--rule);padding:8px 0}
 th,td{border:0;padding:1px 0}
-td{display:grid;grid-template-columns:minmax(92px,34%) 1fr;gap:10px}
-td::before{content:attr(data-h);color:var(--dim);font-size:13px}
+td{display:grid;grid-template-columns:minmax(92px,40%) 1fr;gap:10px}
+td::before{content:attr(data-h);color:var(--dim);font-size:13px;white-space:normal}
 iframe{height:760px}}
 """
