@@ -1,5 +1,14 @@
+import pytest
 from hypothesis import settings
 
 # The first example of a kernel test may compile, and the machines are shared: no deadlines.
 settings.register_profile("tfa-perf", deadline=None)
 settings.load_profile("tfa-perf")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "nightly" in config.option.markexpr:
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+    items[:] = [item for item in items if not item.get_closest_marker("nightly")]

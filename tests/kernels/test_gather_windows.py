@@ -217,3 +217,23 @@ def test_labels_that_do_not_fit_are_refused():
         gather.checked([14, 15])
     with pytest.raises(ValueError, match="label_out must be 4 bytes in a row"):
         gather.fill_checked(gather.checked([0]), np.zeros(48, np.uint8), np.zeros(8, np.uint8))
+
+
+def test_a_table_of_more_than_2_to_the_31_values(tmp_path):
+    # Sparse: the file takes the few pages that are written.
+    rows, columns = 40_000_000, 55
+    assert rows * columns > 2**31
+    file = tmp_path / "table"
+    with file.open("wb") as opened:
+        opened.truncate(rows * columns * 4)
+    X = np.memmap(file, np.float32, "r+", shape=(rows, columns))
+    starts = np.array([rows - 4, 0, 2**31 // columns - 1, rows // 2])
+    for start in starts:
+        X[start : start + 4] = start + np.arange(4 * columns).reshape(4, columns)
+    X.flush()
+    table = np.memmap(file, np.float32, "r", shape=(rows, columns))
+    np.testing.assert_array_equal(
+        gather_windows(table, starts, 4), reference.gather_windows(table, starts, 4)
+    )
+    with pytest.raises(ValueError, match="starts"):
+        gather_windows(table, [rows - 3], 4)

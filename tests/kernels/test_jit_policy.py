@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -37,6 +38,18 @@ starts = np.arange(0, 990, 7)
 """
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+try:
+    from numba.np.ufunc import tbbpool
+except ImportError:
+    tbbpool = None
+layers = pytest.mark.parametrize(
+    "layer",
+    [
+        "omp",
+        "workqueue",
+        pytest.param("tbb", marks=pytest.mark.skipif(tbbpool is None, reason="needs tbb")),
+    ],
+)
 
 
 def test_bits_do_not_depend_on_the_thread_count(run_script):
@@ -70,7 +83,7 @@ except ValueError as error:
 
 
 @needs_fork
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@layers
 def test_forked_child(run_script, layer):
     run_script(
         SETUP
@@ -107,7 +120,36 @@ check()
     )
 
 
-def test_threads_at_once(run_script):
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@layers
+def test_process_pools(run_script, layer, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this platform")
+    run_script(
+        SETUP
+        + f"""
+import multiprocessing, numba, warnings
+from concurrent.futures import ProcessPoolExecutor
+warnings.simplefilter("ignore")
+bars = make(3000)
+want = build_features(bars, spec(), num_threads=2).values
+wanted = reference.gather_windows(X, starts, 9)
+before = numba.get_num_threads()
+with ProcessPoolExecutor(2, multiprocessing.get_context("{method}")) as pool:
+    for n in (None, 1, 2):
+        windows = [pool.submit(gather_windows, X, starts, 9, num_threads=n) for _ in range(4)]
+        features = pool.submit(build_features, bars, spec(), num_threads=n)
+        assert all(np.array_equal(future.result(60), wanted) for future in windows)
+        assert features.result(60).values.tobytes() == want.tobytes()
+assert numba.get_num_threads() == before == 2
+assert numba.threading_layer() == "{layer}"
+""",
+        {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": layer},
+    )
+
+
+@layers
+def test_threads_at_once(run_script, layer):
     # The workqueue layer aborts the process when two threads enter it together.
     run_script(
         SETUP
@@ -131,7 +173,7 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 [t.join() for t in threads]
 assert not failed, failed
 """,
-        {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": "workqueue"},
+        {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": layer},
     )
 
 
