@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# What is imported is compiled then; all of it would take longer than the rest of the install.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 SOURCES := pyproject.toml kernels/pyproject.toml constraints.txt
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench nightly lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tfa-perf demo
@@ -14,6 +15,11 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-compare
+
+nightly: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m nightly
+	TFA_PERF_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/kernels/test_fuzz.py
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked $(BIN)/python -m pytest tests/kernels
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -120,11 +119,8 @@ check()
     )
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @layers
-def test_process_pools(run_script, layer, method):
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {method} on this platform")
+def test_process_pools(run_script, layer):
     run_script(
         SETUP
         + f"""
@@ -135,12 +131,13 @@ bars = make(3000)
 want = build_features(bars, spec(), num_threads=2).values
 wanted = reference.gather_windows(X, starts, 9)
 before = numba.get_num_threads()
-with ProcessPoolExecutor(2, multiprocessing.get_context("{method}")) as pool:
-    for n in (None, 1, 2):
-        windows = [pool.submit(gather_windows, X, starts, 9, num_threads=n) for _ in range(4)]
-        features = pool.submit(build_features, bars, spec(), num_threads=n)
-        assert all(np.array_equal(future.result(60), wanted) for future in windows)
-        assert features.result(60).values.tobytes() == want.tobytes()
+for method in multiprocessing.get_all_start_methods():
+    with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as pool:
+        for n in (None, 1, 2):
+            windows = [pool.submit(gather_windows, X, starts, 9, num_threads=n) for _ in range(4)]
+            features = pool.submit(build_features, bars, spec(), num_threads=n)
+            assert all(np.array_equal(future.result(60), wanted) for future in windows)
+            assert features.result(60).values.tobytes() == want.tobytes()
 assert numba.get_num_threads() == before == 2
 assert numba.threading_layer() == "{layer}"
 """,

@@ -78,7 +78,7 @@ def losses(case, ranks):
         X, y, window=6, batch_size=16 // ranks.world_size, shuffle=True, seed=3,
         rank=ranks.rank, world_size=ranks.world_size,
     )
-    config = TrainConfig(epochs=7, lr=3e-3, amp="off", **options)
+    config = TrainConfig(epochs=5, lr=3e-3, amp="off", **options)
     trainer = Trainer(model, loader, config, "cpu", ranks=ranks)
     if case == "fixed shape":
         trainer.step = FixedShapeStep(
