@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from tfa_perf import svg
@@ -13,13 +14,14 @@ from tfa_perf.claims.verdict import Estimate
 __all__ = ["claims_chart"]
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 960, 34, 400, 180
-_WORD, _VARIANT = 60, 60
+_WORD, _VARIANT, _TITLE = 60, 60, 120
 
 
 def claims_chart(findings: Sequence[Finding], title: str) -> str:
     """SVG with a panel for shares and reductions in percent, and one for speed-ups."""
-    parts = [svg.text(14, 24, title)]
-    y = 44.0
+    lines = textwrap.wrap(title, _TITLE)
+    parts = [svg.text(14, 24 + 16 * number, line) for number, line in enumerate(lines)]
+    y = 28.0 + 16 * len(lines)
     for speedups in (False, True):
         rows = [f for f in findings if (claim(f.claim).kind == "speedup") == speedups]
         if rows:
