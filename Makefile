@@ -10,8 +10,9 @@ SOURCES := pyproject.toml kernels/pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/tfa-perf demo
 
+# Much of a run is waiting for processes that start; a file's tests share what they set up.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-compare

@@ -86,7 +86,8 @@ class Suite:
         """``pytest benchmarks *options`` in a process of its own."""
         known = set(self.folder.glob(".benchmarks/*/*.json"))
         environment = {
-            **os.environ,
+            # A worker of xdist tells its children that they are workers too.
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")},
             "PYTHONPATH": os.pathsep.join([str(self.folder), str(ROOT), str(ROOT / "kernels")]),
             "COST": json.dumps({"before": 2.0, "after": 1.0, **cost}),
             "COLUMNS": "200",
