@@ -14,7 +14,8 @@ def test_a_table_that_is_read_is_private_memory_and_a_mapped_one_is_not(tmp_path
     before = in_fresh_process(case, "before", "small", tmp_path / "before")
     after = in_fresh_process(case, "after", "small", tmp_path / "after")
     compare(case, tmp_path / "before", tmp_path / "after")
-    assert before["private_mb"] == pytest.approx(table_mb, rel=0.1)
+    # What the process gave back meanwhile counts against it.
+    assert before["private_mb"] == pytest.approx(table_mb, rel=0.25)
     assert after["private_mb"] < table_mb / 4
     for found in (before, after):
         assert found["peak_mb"] >= 0.9 * table_mb

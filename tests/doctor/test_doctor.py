@@ -26,7 +26,7 @@ def test_a_sound_installation_passes_its_self_test():
     assert done.returncode == any(check["problem"] for check in checks.values())
     assert checks["self-test"]["problem"] is None
     assert f"torch {torch.__version__}" in checks["versions"]["found"]
-    assert f"torch {torch.get_num_threads()}" in checks["threads"]["found"]
+    assert "usable cores; kernels" in checks["threads"]["found"]
     assert "files" in checks["kernel cache"]["found"]
     if sys.platform == "linux":
         assert "omp" in checks["OpenMP runtimes"]["found"]
