@@ -9,6 +9,7 @@ to be compared with what the other side made.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -114,6 +115,8 @@ def _status_kb(*keys: str) -> list[int]:
 def main() -> None:
     case, side, size, folder = sys.argv[1:]
     work, output = CASES[case](SIZES[size], Path(folder), side)
+    # Garbage given back later would hide as much of what the work takes.
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     held, private = _status_kb("VmRSS", "RssAnon")
     made = work()

@@ -9,6 +9,8 @@ settings.load_profile("tfa-perf")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "nightly" in config.option.markexpr:
         return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    config.hook.pytest_deselected(items=nightly)
-    items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    sides: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        sides[item.get_closest_marker("nightly") is not None].append(item)
+    config.hook.pytest_deselected(items=sides[True])
+    items[:] = sides[False]

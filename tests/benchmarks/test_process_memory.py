@@ -9,14 +9,14 @@ needs_proc = pytest.mark.skipif(not available(), reason="needs Linux's /proc/sel
 
 @needs_proc
 def test_a_table_that_is_read_is_private_memory_and_a_mapped_one_is_not(tmp_path):
-    table_mb = SIZES["small"].cached * 55 * 4 / 2**20
+    # Large enough that pages of libraries, which the system takes back at will, do not matter.
+    table_mb = SIZES["default"].cached * 55 * 4 / 2**20
     case = "cache load, every row read"
-    before = in_fresh_process(case, "before", "small", tmp_path / "before")
-    after = in_fresh_process(case, "after", "small", tmp_path / "after")
+    before = in_fresh_process(case, "before", "default", tmp_path / "before")
+    after = in_fresh_process(case, "after", "default", tmp_path / "after")
     compare(case, tmp_path / "before", tmp_path / "after")
-    # What the process gave back meanwhile counts against it.
-    assert before["private_mb"] == pytest.approx(table_mb, rel=0.25)
-    assert after["private_mb"] < table_mb / 4
+    assert before["private_mb"] == pytest.approx(table_mb, rel=0.1)
+    assert after["private_mb"] < table_mb / 10
     for found in (before, after):
         assert found["peak_mb"] >= 0.9 * table_mb
 

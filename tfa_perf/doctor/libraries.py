@@ -45,19 +45,18 @@ def thread_counts() -> Check:
         f"{cores} usable cores; kernels {numba_threads} threads ({layer}), torch {torch_threads}"
     )
     fewer = min(numba_threads, torch_threads) < cores
-    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
+    limits = [name for name in _LIMITS if name in os.environ]
     if fewer and limits:
-        return Check(
-            "threads", found, f"{', '.join(limits)} leaves cores unused", f"unset {_names(limits)}"
-        )
+        given = ", ".join(f"{name}={os.environ[name]}" for name in limits)
+        return Check("threads", found, f"{given} leaves cores unused", f"unset {', '.join(limits)}")
     return Check("threads", found)
 
 
 def openmp(mapped: Iterable[str]) -> Check:
     """OpenMP runtimes among ``mapped``, the files that this process has mapped."""
-    loaded = sorted({path for path in mapped if _OPENMP.search(path)})
-    kinds = {match[1] for path in loaded if (match := _OPENMP.search(path))}
-    found = ", ".join(map(os.path.basename, loaded)) or "none"
+    loaded = {path: match[1] for path in mapped if (match := _OPENMP.search(path))}
+    kinds = set(loaded.values())
+    found = ", ".join(map(os.path.basename, sorted(loaded))) or "none"
     if len(kinds) > 1:
         return Check(
             "OpenMP runtimes",
@@ -68,7 +67,3 @@ def openmp(mapped: Iterable[str]) -> Check:
             "NUMBA_THREADING_LAYER=workqueue",
         )
     return Check("OpenMP runtimes", found)
-
-
-def _names(limits: list[str]) -> str:
-    return ", ".join(limit.split("=")[0] for limit in limits)

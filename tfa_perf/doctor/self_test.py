@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,17 +22,16 @@ _BARS, _WINDOW = 600, 14
 # Of float32 results and, where large values cancel, of the largest in the column.
 _RELATIVE, _OF_LARGEST = 1e-6, 1e-6
 
-_Test = Callable[[], list[str]]
-
 
 def self_test() -> Check:
     """Run all kernels twice: the first time compiles them. Names those that are wrong."""
     began = time.perf_counter()
-    tests = dict(_tests())
-    for test in tests.values():
+    tests: list[Callable[[], list[str]]] = [partial(_features, each) for each in CONVENTIONS]
+    tests += _gather, _conversion, _order
+    for test in tests:
         test()
     compiled = time.perf_counter()
-    wrong = [name for test in tests.values() for name in test()]
+    wrong = [name for test in tests for name in test()]
     took = time.perf_counter() - compiled
     found = (
         f"{len(OPS)} ops in {len(CONVENTIONS)} conventions, gather, conversion and order: "
@@ -43,14 +43,6 @@ def self_test() -> Check:
             "reinstall tfa-kernels, numba and llvmlite; if it stays, report it with this output",
         )  # fmt: skip
     return Check("self-test", found)
-
-
-def _tests() -> Iterator[tuple[str, _Test]]:
-    for convention in CONVENTIONS:
-        yield convention, lambda convention=convention: _features(convention)  # type: ignore[misc]
-    yield "gather", _gather
-    yield "conversion", _conversion
-    yield "order", _order
 
 
 def _features(convention: str) -> list[str]:

@@ -201,8 +201,11 @@ def _fit(
                 if stopping.stop:
                     progress.line(f"no lower validation loss for {config.train.patience} epochs")
                     break
-            if number or (epoch_ends and signals.received):
-                raise Interrupted(number or signals.received, _where(trainer.done, checkpoints))
+            if epoch_ends:
+                # One that came while it was validated; the checkpoint is of after that.
+                number = signals.received
+            if number:
+                raise Interrupted(number, _where(trainer.done, checkpoints))
 
 
 def _where(done: int, checkpoints: Path | None) -> str:
