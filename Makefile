@@ -11,6 +11,8 @@ demo: $(VENV)/.installed
 	$(BIN)/tfa-perf demo
 
 # Much of a run is waiting for processes that start; a file's tests share what they set up.
+# OpenMP's idle threads sleep: spinning, they take the cores from the tests beside them.
+test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 

@@ -4,6 +4,8 @@ import sys
 import pytest
 import torch
 
+from tfa_perf.cli import main
+
 TINY = ["model.d_model=8", "model.nhead=2", "model.num_layers=1", "model.ffn_hidden=8"]
 TINY_FLAGS = [part for key in [*TINY, "train.batch_size=512"] for part in ("--set", key)]
 
@@ -46,12 +48,19 @@ def test_train_writes_a_model_that_loads_safely(tmp_path):
         (["demo", "--set", "train.lr=0"], "--set train.lr=0: train.lr: input should be greater"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path):
-    done = tfa_perf(*args, cwd=tmp_path)
+def test_bad_input_is_one_line_and_exit_code_2(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert words in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_ends_with_what_it_returns(tmp_path):
+    done = tfa_perf("train", "--bars", "none.csv", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and "none.csv" in done.stderr
 
 
 def test_without_a_compiler_the_option_that_does_without_is_named(tmp_path, monkeypatch):
@@ -77,10 +86,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path):
 
 
 @pytest.mark.parametrize("args", [["demo", "--pairs", "5"], ["train", "--steps", "x"], ["fly"], []])
-def test_bad_usage_is_exit_code_2(args):
-    done = tfa_perf(*args)
-    assert done.returncode == 2
-    assert "usage: tfa-perf" in done.stderr
+def test_bad_usage_is_exit_code_2(args, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == 2
+    assert "usage: tfa-perf" in capsys.readouterr().err
 
 
 def test_help_and_version():
