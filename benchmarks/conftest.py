@@ -32,6 +32,7 @@ from benchmarks.fixtures import (  # noqa: F401
 )
 from benchmarks.run import BOTTLENECKS, IMPLS, OTHERS, RUN, Run, name_of
 from benchmarks.tables import print_lengths, print_memory, print_one_side, print_rows
+from tfa_perf.interrupts import interruptible
 
 SIDES = {BOTTLENECKS: IMPLS, OTHERS: ("other", "ours")}
 TITLES = {BOTTLENECKS: "before and after", OTHERS: "others and ours"}
@@ -103,8 +104,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"tfa-perf: size {option.size}, impl {sides}" + config.stash[RUN].note
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    machine.update(machine_info)
+def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
+    return machine.info()
 
 
 def pytest_benchmark_compare_machine_info(
@@ -136,6 +137,15 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    try:
+        return (yield)
+    except KeyboardInterrupt:
+        item.config.stash[RUN].failed[item.nodeid] = name_of(item)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:  # type: ignore[attr-defined]
@@ -143,9 +153,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main() -> Iterator[int]:
+    with interruptible() as received:
+        code = yield
+    return 128 + received[0] if received else code
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     session.config.stash[RUN].succeeded = exitstatus == pytest.ExitCode.OK
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_generate_json(benchmarks: list[Any]) -> Iterator[dict[str, Any]]:
+    # pytest-benchmark asks for the least of no rounds where one was broken off.
+    benchmarks[:] = [bench for bench in benchmarks if bench]
     return (yield)
 
 
@@ -212,4 +236,4 @@ def _print_tables(terminalreporter: pytest.TerminalReporter, config: pytest.Conf
     print_memory(terminalreporter.write, run.memory)
     print_lengths(terminalreporter.write, run.lengths)
     for name in dict.fromkeys(run.failed.values()):
-        terminalreporter.write_line(f"{name}: failed, so there is no number")
+        terminalreporter.write_line(f"{name}: failed or broken off, so there is no number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from tfa_perf.profile.machine import machine
 
-__all__ = ["fingerprint", "update"]
+__all__ = ["fingerprint", "info"]
 
 
 def fingerprint() -> dict[str, str]:
@@ -31,13 +32,18 @@ def fingerprint() -> dict[str, str]:
     }
 
 
-def update(machine_info: dict[str, Any]) -> None:
-    """Add the fingerprint, and drop what differs from run to run on one machine.
+def info() -> dict[str, Any]:
+    """What a saved run says of its machine: what does not differ from run to run on one machine.
 
-    pytest-benchmark warns where any of it differs; clock rates and a container's name always do.
+    pytest-benchmark warns where any of it differs; the clock rates and the name of a container,
+    which it would add, always do.
     """
-    cpu = machine_info.get("cpu") or {}
-    machine_info["cpu"] = {key: cpu[key] for key in ("brand_raw", "arch", "count") if key in cpu}
-    for key in ("node", "release"):
-        machine_info.pop(key, None)
-    machine_info["fingerprint"] = fingerprint()
+    here = fingerprint()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python_implementation": platform.python_implementation(),
+        "python_version": platform.python_version(),
+        "cpu": {"brand_raw": here["cpu"], "count": os.cpu_count()},
+        "fingerprint": here,
+    }

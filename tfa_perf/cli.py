@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from tfa_perf import __version__
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
 from tfa_perf.doctor import command as doctor
+from tfa_perf.interrupts import exit_code, interruptible
 from tfa_perf.profile import compare_command as compare
 from tfa_perf.report import command as report
 from tfa_perf.scaling import command as scaling
@@ -20,11 +23,14 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    # A last search for cycles among torch's modules would take most of a second.
+    atexit.register(gc.freeze)
     try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except KeyboardInterrupt:
+        with interruptible():
+            return _run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt as error:
         print("tfa-perf: interrupted", file=sys.stderr)
-        return 130
+        return exit_code(error)
 
 
 def _run(argv: list[str]) -> int:

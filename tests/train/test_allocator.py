@@ -46,13 +46,12 @@ def run(before, **environment):
 
 @glibc
 def test_freed_buffers_come_back_without_page_faults():
-    _, left_alone = run("")
     said, kept = run(KEEP)
     assert said == ["True"]
-    assert left_alone > 10_000
-    assert kept < left_alone / 4
+    # A tenth of the pages that five rounds touch; malloc left alone faults on 82,000 of them.
+    assert kept < 20_000
     _, with_step = run(STEP)
-    assert with_step < left_alone / 4
+    assert with_step < 20_000
 
 
 @glibc

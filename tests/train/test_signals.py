@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+from tfa_perf.interrupts import Interrupted
 from tfa_perf.train.checkpoint import read_checkpoint
-from tfa_perf.train.signals import Interrupted, Signals
+from tfa_perf.train.signals import Signals
 
 TINY = [
     "model.d_model=8", "model.nhead=2", "model.num_layers=1", "model.ffn_hidden=8",

@@ -11,7 +11,8 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,37 +28,42 @@ class ChildFailed(RuntimeError):
 _SIDE_BY_SIDE = {"OMP_WAIT_POLICY": "passive"}
 
 
-def in_fresh_process(
-    task: str, folder: Path, argument: str, environment: Mapping[str, str] | None = None
-) -> Any:
-    """What the task returns, from a new Python, with ``environment`` beside its own.
+def in_fresh_process(task: str, folder: Path, argument: str) -> Any:
+    """What the task returns, from a new Python.
 
     Raises ChildFailed with the last line that the process wrote to its standard error.
     """
-    command = [sys.executable, "-m", "tfa_perf.claims.fresh", task, str(folder), argument]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ChildFailed(f"{task} {argument}: {lines[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_fresh_processes(task, folder, [argument], at_once=1)[0]
 
 
 def in_fresh_processes(
     task: str, folder: Path, arguments: Sequence[str], *, at_once: int
 ) -> list[Any]:
-    """`in_fresh_process` for each argument, several of them side by side: not for times."""
+    """`in_fresh_process` for each argument, several of them side by side: not for times.
+
+    Whatever ends this early, a failure of one of them or Ctrl-C, ends them all.
+    """
+    environment = {**os.environ, **_SIDE_BY_SIDE} if at_once > 1 else None
+    # A process ends when nobody holds the other end of its input: this one alone does.
+    reader, writer = os.pipe()
 
     def run(argument: str) -> Any:
-        return in_fresh_process(task, folder, argument, _SIDE_BY_SIDE if at_once > 1 else None)
+        command = [sys.executable, "-m", "tfa_perf.claims.fresh", task, str(folder), argument]
+        done = subprocess.run(
+            command, stdin=reader, capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise ChildFailed(f"{task} {argument}: {lines[-1]}")
+        return json.loads(done.stdout.splitlines()[-1])
 
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(run, arguments))
+        try:
+            return list(pool.map(run, arguments))
+        finally:
+            os.close(writer)
+            pool.shutdown(cancel_futures=True)
+            os.close(reader)
 
 
 def current_bytes() -> int:
@@ -86,7 +92,13 @@ def _status(entry: str) -> int | None:
     return None
 
 
+def _end_with_the_one_that_started_us() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main(task: str, folder: Path, argument: str) -> None:
+    threading.Thread(target=_end_with_the_one_that_started_us, daemon=True).start()
     from tfa_perf.claims import epochs, memory
 
     tasks: dict[str, Callable[[Path, str], Any]] = {

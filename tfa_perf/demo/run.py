@@ -14,6 +14,7 @@ from tfa_perf.demo.alternate import Options
 from tfa_perf.demo.sides import build_sides
 from tfa_perf.demo.table import once_table, step_table
 from tfa_perf.demo.timing import StepTimes, time_once, time_steps
+from tfa_perf.interrupts import NUMBERS, Interrupted
 from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
@@ -24,10 +25,8 @@ from tfa_perf.train.devices import pick_device
 
 __all__ = ["SampledRunError", "run_demo"]
 
-_INTERRUPTED = 130
-
 _WARMUP = 2
-# Enough stacks at 100 a second, the profiler's own warm-up of a few steps included.
+# Enough stacks at 31 a second, the profiler's own warm-up of a few steps included.
 _SAMPLED_S = 20.0
 _SAMPLED_STEPS = (8, 500)
 _ONCE_PAIRS = 20
@@ -123,8 +122,8 @@ def _sample(
         log=out / "sampled.log",
     )
     profile = run_profiled(["-m", "tfa_perf.demo.alternate", options.model_dump_json()], out)
-    if profile.exit_code == _INTERRUPTED:
-        raise KeyboardInterrupt
+    if profile.exit_code - 128 in NUMBERS:
+        raise Interrupted(profile.exit_code - 128)
     if profile.exit_code:
         raise SampledRunError(
             f"the sampled run ended with exit code {profile.exit_code}; its errors are above"

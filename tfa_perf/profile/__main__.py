@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tfa_perf.interrupts import exit_code, interruptible
 from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.command_line import parse, program_name
 from tfa_perf.profile.flame_svg import write_svg
@@ -30,6 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, command = parse(sys.argv[1:] if argv is None else argv)
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
+    try:
+        with interruptible():
+            return _run(console, options, command)
+    except KeyboardInterrupt as error:
+        console.print("tfa_perf.profile: interrupted")
+        return exit_code(error)
+
+
+def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:
     try:
         if options.memory:
             return _profile_memory(console, options, command)

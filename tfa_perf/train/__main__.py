@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -14,13 +16,13 @@ from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.config import ConfigError, load_config
 from tfa_perf.data.bars import BarsError, load_bars
 from tfa_perf.data.split import SplitError
+from tfa_perf.interrupts import exit_code, interruptible
 from tfa_perf.train.checkpoint import CheckpointError
 from tfa_perf.train.csv_log import LogError
 from tfa_perf.train.devices import DeviceError, pick_device
 from tfa_perf.train.memory import DeviceMemoryError
 from tfa_perf.train.ranks import local_rank, torchrun_ranks
 from tfa_perf.train.run import train
-from tfa_perf.train.signals import Interrupted
 
 __all__ = ["main"]
 
@@ -37,13 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     A failure among several processes ends this one at once: the others may be waiting for it.
     """
     args = _parser().parse_args(argv)
+    # A last search for cycles among torch's modules would take a second.
+    atexit.register(gc.freeze)
     try:
-        _train(args)
+        with interruptible():
+            _train(args)
         return 0
-    except Interrupted as error:
-        code, message = 128 + error.number, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, "interrupted"
+    except KeyboardInterrupt as error:
+        code, message = exit_code(error), str(error) or "interrupted"
     except _INPUT_ERRORS as error:
         code, message = 2, f"error: {error}"
     except (DeviceMemoryError, OSError) as error:

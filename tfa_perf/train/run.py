@@ -19,6 +19,7 @@ from torch import nn
 from tfa_perf.config import Config
 from tfa_perf.data.bars import Bars
 from tfa_perf.data.dataset import Dataset, build_dataset
+from tfa_perf.interrupts import Interrupted
 from tfa_perf.train.checkpoint import read_checkpoint, write_checkpoint
 from tfa_perf.train.csv_log import CsvLog
 from tfa_perf.train.early_stopping import EarlyStopping
@@ -30,7 +31,7 @@ from tfa_perf.train.ranks import ALONE, Ranks
 from tfa_perf.train.resume import last_checkpoint, resume_from
 from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.setup import Setup, set_up
-from tfa_perf.train.signals import Interrupted, Signals
+from tfa_perf.train.signals import Signals
 from tfa_perf.train.tensorboard_log import TensorBoardLog
 from tfa_perf.train.threads import torch_threads
 from tfa_perf.train.written import naming

@@ -7,19 +7,9 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Signals"]
+from tfa_perf.interrupts import LIMIT_S, NUMBERS, Interrupted
 
-# A step that takes longer is cut off: whoever asks a run to stop does not wait for long.
-_STEP_LIMIT_S = 1.5
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal has ended the run; ``number`` is the signal's."""
-
-    def __init__(self, number: int, message: str = "interrupted") -> None:
-        super().__init__(message)
-        self.number = number
+__all__ = ["Signals"]
 
 
 class Signals:
@@ -36,7 +26,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if self._heed and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _NUMBERS}
+            self._before = {number: signal.signal(number, self._note) for number in NUMBERS}
             if hasattr(signal, "setitimer"):
                 self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._cut_off)
         return self
@@ -52,7 +42,7 @@ class Signals:
             raise Interrupted(number)
         self.received = number
         if signal.SIGALRM in self._before:
-            signal.setitimer(signal.ITIMER_REAL, _STEP_LIMIT_S)
+            signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
 
     def _cut_off(self, number: int, frame: FrameType | None) -> None:
         raise Interrupted(self.received)
