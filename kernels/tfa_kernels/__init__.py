@@ -1,8 +1,9 @@
-"""Numba kernels for time-series trainers: fused technical features and window gather."""
+"""Numba kernels for time-series trainers: technical features, window gather, attention."""
 
 from __future__ import annotations
 
 from tfa_kernels._jit import cache_folders
+from tfa_kernels.attention import window_attention, window_attention_gradient
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
@@ -30,4 +31,6 @@ __all__ = [
     "gather_windows",
     "load_spec",
     "register_op",
+    "window_attention",
+    "window_attention_gradient",
 ]
