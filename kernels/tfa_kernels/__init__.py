@@ -7,6 +7,7 @@ from tfa_kernels.attention import window_attention, window_attention_gradient
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
+from tfa_kernels.overlap import overlap_add
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
 from tfa_kernels.stream import FeatureStream
 from tfa_kernels.user_ops import OpError, register_op
@@ -30,6 +31,7 @@ __all__ = [
     "check_leakage",
     "gather_windows",
     "load_spec",
+    "overlap_add",
     "register_op",
     "window_attention",
     "window_attention_gradient",

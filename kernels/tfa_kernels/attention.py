@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_out
+from tfa_kernels._arrays import check_array, check_out
 from tfa_kernels._attention_nb import attention, attention_gradient
 from tfa_kernels._jit import resolve_threads
 
@@ -71,7 +71,9 @@ def window_attention_gradient(
     and errors are as for `window_attention`; ``gradient`` is float32 and C-contiguous.
     """
     windows, rows, d, width = _checked(qkv, heads)
-    _check_array("gradient", gradient, (windows, rows, d))
+    check_array("gradient", gradient, 3, "[B, T, d]")
+    if gradient.shape != (windows, rows, d):
+        raise ValueError(f"gradient has shape {gradient.shape}, needs {(windows, rows, d)}")
     threads = resolve_threads(num_threads)
     if out is None:
         out = np.empty(qkv.shape, np.float32)
@@ -87,7 +89,7 @@ def window_attention_gradient(
 
 def _checked(qkv: Any, heads: Any) -> tuple[int, int, int, int]:
     """Windows, rows of one, d, and columns of a head."""
-    _check_array("qkv", qkv, None)
+    check_array("qkv", qkv, 3, "[B, T, 3 d]")
     windows, rows, columns = qkv.shape
     if isinstance(heads, (bool, np.bool_)) or not isinstance(heads, (int, np.integer)):
         raise TypeError(f"heads must be an int, got {heads!r}")
@@ -97,21 +99,6 @@ def _checked(qkv: Any, heads: Any) -> tuple[int, int, int, int]:
     if heads < 1 or d % heads:
         raise ValueError(f"heads is {heads}; a divisor of d = {d} is needed")
     return windows, rows, d, d // int(heads)
-
-
-def _check_array(name: str, array: Any, shape: tuple[int, ...] | None) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
-    if array.dtype != np.float32:
-        raise TypeError(f"{name} has dtype {array.dtype}, needs float32; use .astype(np.float32)")
-    if shape is None and array.ndim != 3:
-        raise ValueError(f"{name} has shape {array.shape}; [windows, rows, 3 d] is needed")
-    if shape is not None and array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, needs {shape}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(
-            f"{name} must be C-contiguous and aligned; use np.ascontiguousarray({name})"
-        )
 
 
 def _scale(width: int) -> np.float32:

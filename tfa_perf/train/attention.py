@@ -160,23 +160,25 @@ class _CpuAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(qkv: Tensor, heads: int) -> Tensor:
-        made = window_attention(_array(qkv), heads, num_threads=_threads())
+        made = window_attention(as_array(qkv), heads, num_threads=kernel_threads())
         return torch.from_numpy(made)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (qkv,) = ctx.saved_tensors
-        arrays = _array(gradient), _array(qkv)
-        made = window_attention_gradient(*arrays, ctx.heads, num_threads=_threads())
+        arrays = as_array(gradient), as_array(qkv)
+        made = window_attention_gradient(*arrays, ctx.heads, num_threads=kernel_threads())
         return torch.from_numpy(made), None
 
 
-def _array(t: Tensor) -> Any:
+def as_array(t: Tensor) -> Any:
+    """The values of a tensor on the CPU, contiguous, as an array."""
     return t.detach().contiguous().numpy()
 
 
-def _threads() -> int:
+def kernel_threads() -> int:
+    """As many threads for a kernel of Numba's as torch has, if Numba may start them."""
     return min(torch.get_num_threads(), int(_numba.config.NUMBA_NUM_THREADS))
 
 
