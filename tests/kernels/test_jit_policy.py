@@ -174,6 +174,38 @@ assert not failed, failed
     )
 
 
+@layers
+def test_inside_a_prange_of_somebody_else(run_script, layer):
+    run_script(
+        SETUP
+        + """
+import numba
+wanted = reference.gather_windows(X, starts, 9)
+failed = []
+
+def work():
+    if not np.array_equal(gather_windows(X, starts, 9, num_threads=2), wanted):
+        failed.append(threading.current_thread())
+
+@numba.njit(parallel=True)
+def outer():
+    for i in numba.prange(8):
+        with numba.objmode():
+            work()
+
+outer()
+# Beside it, too: the main thread is in the region and another one in ours.
+beside = threading.Thread(target=lambda: [work() for _ in range(200)])
+beside.start()
+while beside.is_alive():
+    outer()
+assert not failed, failed
+assert numba.get_num_threads() == 2
+""",
+        {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": layer},
+    )
+
+
 def test_runs_uncached_with_one_warning(run_script, tmp_path):
     package = tmp_path / "tfa_kernels"
     shutil.copytree(
