@@ -239,7 +239,7 @@ def _csv_line(path: Path, row: int) -> int:
     """Line of a 0-based data row. Quoted line breaks make it differ from `row + 2`."""
     try:
         return next(islice(_records(path), row + 1, None))[0]
-    except (csv.Error, StopIteration, OSError, EOFError):
+    except (csv.Error, StopIteration, OSError, EOFError, zlib.error):
         return row + 2
 
 
@@ -251,6 +251,6 @@ def _ragged_line(path: Path) -> str:
         for line, record in records:
             if len(record) > width:
                 return f"Line {line} has {len(record)} fields, the header {width}; make them equal"
-    except (csv.Error, StopIteration, OSError, EOFError):
+    except (csv.Error, StopIteration, OSError, EOFError, zlib.error):
         pass
     return "Write the file again, as UTF-8 text with a header line"
