@@ -11,6 +11,8 @@ import pytest
 
 import tfa_kernels
 
+pytestmark = pytest.mark.compiled
+
 SETUP = """
 import sys
 import threading
