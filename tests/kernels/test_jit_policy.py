@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,23 @@ print(tfa_kernels.__file__, ours[0].message)
     )
     assert str(package) in out
     assert "NUMBA_CACHE_DIR" in out
+
+
+def test_two_processes_that_compile_at_once(tmp_path):
+    code = """
+import numpy as np
+from tfa_kernels import gather_windows
+print(gather_windows(np.eye(5), [1, 2], 2, num_threads=1).sum())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    for _ in range(2):
+        # Cold, then from what the two have kept.
+        both = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)
+        ]
+        assert [process.communicate(timeout=300)[0] for process in both] == [b"4.0\n"] * 2
+    assert list(tmp_path.rglob("*.nbi"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
