@@ -22,7 +22,13 @@ bench: $(VENV)/.installed-dev
 nightly: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m nightly
 	TFA_PERF_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/kernels/test_fuzz.py
+	rm -rf $(VENV)/checked
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked $(BIN)/python -m pytest tests/kernels
+	NUMBA_DISABLE_JIT=1 TFA_PERF_FUZZ_EXAMPLES=100 $(BIN)/python -m coverage run \
+		--include '*/tfa_kernels/_*_nb.py' -m pytest tests/kernels
+	$(BIN)/python -m coverage report --fail-under 95
+	$(PIP) --target $(VENV)/tbb tbb
+	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -m pytest tests/kernels/test_jit_policy.py -k tbb
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

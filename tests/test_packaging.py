@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
-    """Names of the files in either wheel, built as `pip wheel` builds them."""
+    """Names of the files in either wheel, built as `pip wheel` builds them, and their folder."""
     folder = tmp_path_factory.mktemp("wheels")
-    names = {}
+    names: dict = {"folder": folder}
     for project, package in ((ROOT / "kernels", "tfa_kernels"), (ROOT, "tfa_perf")):
         subprocess.run(
             [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, project],
@@ -70,3 +72,36 @@ def test_help_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
+
+
+# Without site: neither the editable install nor a user's folder is on the path.
+INSTALLED = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import numpy as np, tfa_kernels, tfa_perf
+from tfa_perf.config import load_config
+from tfa_perf.data import load_bars
+print(tfa_kernels.__file__, tfa_perf.__file__)
+assert len(load_bars("sample")) > 5000
+spec = load_config("report").data.features
+bars = load_bars("synthetic:300")
+assert tfa_kernels.build_features(bars, spec, num_threads=1).values.shape == (300, 55)
+"""
+
+
+@pytest.mark.nightly
+def test_wheels_alone_work_for_two_cold_processes_at_once(wheels, tmp_path):
+    for wheel in wheels["folder"].glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    libraries = str(Path(numpy.__file__).parents[1])
+    command = [sys.executable, "-S", "-c", INSTALLED, str(tmp_path / "site"), libraries]
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "NUMBA_CACHE_DIR")
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) for _ in range(2)]
+    for process in both:
+        printed, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, printed
+        assert printed.count(str(tmp_path / "site")) == 2, printed
+    assert list((tmp_path / "site").rglob("*.nbi"))

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tfa_kernels.documents import YAML_BYTES, DocumentError, load_yaml, read_text
 
 __all__ = [
     "Config",
@@ -85,7 +86,7 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
         if self.d_model % self.nhead:
-            near = [n for n in range(1, self.d_model + 1) if self.d_model % n == 0 and n <= 64]
+            near = [n for n in range(1, min(self.d_model, 64) + 1) if self.d_model % n == 0]
             raise ValueError(
                 f"nhead: {self.nhead} does not divide d_model {self.d_model}; "
                 f"use one of {', '.join(map(str, near))}"
@@ -189,16 +190,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; a config is a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConfigError(f"{path}: {where}{problem}") from None
+        tree = load_yaml(read_text(path, YAML_BYTES))
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a config is a mapping with the sections data, model, train")
     return tree
@@ -220,9 +214,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not (equals and dot and section and name) or "." in name:
         raise ConfigError(f"--set {override!r}: write section.key=value, as train.batch_size=256")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+        value = load_yaml(text)
+    except DocumentError as error:
+        raise ConfigError(f"--set {override!r}: {error}") from None
     branch = tree.setdefault(section, {})
     if not isinstance(branch, dict):
         raise ConfigError(f"{section}: must be a section of keys, got {branch!r}")
@@ -244,9 +238,14 @@ def _first_line(error: ValidationError) -> str:
     else:
         # A union adds the name of its branch to the location; the key is what precedes it.
         path = path[:2]
-        line = f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, got {given!r}"
+        line = f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_shown(given)}"
     more = len(problems) - 1
     return line + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _unknown_key(path: list[str]) -> str:

@@ -168,12 +168,23 @@ def _launch_pool() -> None:
     _launched = True
 
 
+def _is_workqueue_elsewhere() -> bool:
+    """Whether this is not the main thread and numba's layer is workqueue.
+
+    That one aborts the process on a region inside another or beside it: here it may be a caller's
+    own prange that this thread works for, or that the main thread is in.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    return not main and bool(_numba.threading_layer() == "workqueue")
+
+
 class ParallelKernel:
     """A loop compiled twice: across threads, and as a serial twin.
 
     The twin runs where the parallel code cannot: with one thread, in a forked child (OpenMP kills
-    it at its first parallel region) and while another thread is inside a parallel kernel. Both
-    give the same bits as long as the loop's iterations write disjoint elements.
+    it at its first parallel region), while another thread is inside a parallel kernel, and where
+    the workqueue layer may be at work for somebody else. Both give the same bits as long as the
+    loop's iterations write disjoint elements.
     """
 
     def __init__(self, function: types.FunctionType) -> None:
@@ -193,6 +204,8 @@ class ParallelKernel:
             return self._serial(*args)
         try:
             _launch_pool()
+            if _is_workqueue_elsewhere():
+                return self._serial(*args)
             before = numba.get_num_threads()
             numba.set_num_threads(threads)
             try:

@@ -72,8 +72,10 @@ def check_leakage(
         raise ValueError("lookbacks is given beside a spec, which states them; leave one out")
     if isinstance(checks, bool) or not isinstance(checks, int) or checks < 1:
         raise ValueError(f"checks must be an integer of at least 1, got {checks!r}")
-    if not 0 <= rtol < 1:
+    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol!r}; allowed: 0 <= rtol < 1")
+    if lookbacks is not None and not isinstance(lookbacks, Mapping):
+        raise TypeError(f"lookbacks must be a mapping, got {lookbacks!r}")
     table, offsets = as_table(bars)
     rows = int(offsets[-1])
     spans = [(a, b) for a, b in pairwise(offsets.tolist()) if b > a]

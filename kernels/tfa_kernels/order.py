@@ -45,8 +45,11 @@ def permuted_range(
 
     Raises
     ------
-    ValueError : an argument out of its range.
+    TypeError, ValueError : an argument of the wrong type or out of its range.
     """
+    for name, value in (("start", start), ("stop", stop), ("count", count)):
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} must be an int, got {value!r}")
     if not 0 <= count <= 2**62:
         raise ValueError(f"count is {count}; allowed: 0..2**62")
     if not 0 <= start <= stop <= count:
@@ -78,17 +81,19 @@ class RunIndex:
 
     Raises
     ------
-    ValueError : an argument out of its range.
+    TypeError, ValueError : an argument of the wrong type or out of its range.
     """
 
     def __init__(
         self, windows: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], stride: int
     ) -> None:
-        windows, ends = np.array(windows, np.int64), np.array(ends, np.int64)
+        windows, ends = _integers("windows", windows), _integers("ends", ends)
+        if isinstance(stride, (bool, np.bool_)) or not isinstance(stride, (int, np.integer)):
+            raise TypeError(f"stride must be an int, got {stride!r}")
         if windows.shape != (ends.size + 1,) or windows[0] != 0 or (np.diff(windows) < 1).any():
             raise ValueError(f"windows must rise from 0 with one entry more than ends: {windows!r}")
-        if stride < 1 or (ends < 0).any():
-            raise ValueError(f"stride must be 1 or more and no end negative: {stride}, {ends!r}")
+        if not 1 <= stride < 2**31 or (ends < 0).any():
+            raise ValueError(f"stride must be 1..2**31 and no end negative: {stride}, {ends!r}")
         self._windows, self._ends, self._stride = windows, ends, int(stride)
         self.count = int(windows[-1])
         self._shift = 0
@@ -110,3 +115,10 @@ class RunIndex:
         if at >= 0:
             raise IndexError(f"window {windows[at]} of {self.count}: allowed 0..{self.count - 1}")
         return ends
+
+
+def _integers(name: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = np.asarray(given)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(f"{name} must be 1-D integers, got {array.dtype} of shape {array.shape}")
+    return np.array(array, np.int64)

@@ -14,6 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from tfa_kernels.documents import (
+    JSON_BYTES,
+    YAML_BYTES,
+    DocumentError,
+    load_json,
+    load_yaml,
+    read_text,
+)
 from tfa_kernels.ops import COMPOSITES, CONVENTIONS, OPS, SOURCES, bar_columns
 
 _DEFAULT_CONVENTION = {"1.0": "legacy", "2.0": "talib"}
@@ -214,7 +222,7 @@ def load_spec(spec: str | os.PathLike[str] | Mapping[str, Any] | FeatureSpec) ->
         path = Path(spec)
         try:
             return _from_mapping(_read(path))
-        except SpecError as error:
+        except (SpecError, DocumentError) as error:
             raise SpecError(f"{path}: {error}") from error
     return _from_mapping(spec)
 
@@ -223,25 +231,14 @@ def _read(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix not in (".json", ".yaml", ".yml"):
         raise SpecError(f"the suffix is {suffix!r}; allowed: .json, .yaml, .yml")
+    is_json = suffix == ".json"
+    text = read_text(path, JSON_BYTES if is_json else YAML_BYTES)
+    if is_json:
+        return load_json(text)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise SpecError("not UTF-8 text; a spec is JSON or YAML") from error
-    if suffix == ".json":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SpecError(f"not valid JSON: {error}") from error
-    try:
-        import yaml
+        return load_yaml(text)
     except ImportError as error:
         raise ImportError(f"{path} needs pyyaml: pip install pyyaml, or write JSON") from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"not valid YAML: {error}") from error
 
 
 def _check_keys(given: Mapping[str, Any], allowed: tuple[str, ...], what: str) -> None:

@@ -53,7 +53,9 @@ class FeatureStream:
         self._spec = load_spec(spec)
         self._prepare()
         plan, features = self._columns, len(self._spec.features)
-        arrays = nb.new_state.py_func(features, plan.sources.size, plan.row_capacity, plan.memory)
+        # The loop itself: it runs once, and without JIT there is nothing else.
+        new_state = getattr(nb.new_state, "py_func", nb.new_state)
+        arrays = new_state(features, plan.sources.size, plan.row_capacity, plan.memory)
         self._state: tuple[npt.NDArray[Any], ...] = tuple(arrays)
         self.rows = 0
         if history is not None:

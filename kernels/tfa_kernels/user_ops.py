@@ -11,6 +11,7 @@ import numba
 from numba import types
 
 from tfa_kernels._addressed import AddressedKernel
+from tfa_kernels._jit import jit_disabled
 from tfa_kernels._op_nb import SIGNATURE, SOURCES
 from tfa_kernels._user_nb import windowed
 from tfa_kernels.ops import COLUMNS, OPS, Op
@@ -81,7 +82,7 @@ def register_op(
         cost=_COST,
         inputs=given,
         history=rows,
-        code_digest=(_digest(compiled.py_func),),
+        code_digest=(_digest(getattr(compiled, "py_func", compiled)),),
     )
 
 
@@ -110,6 +111,8 @@ def _compiled(name: str, function: Any, count: int) -> Any:
         function = function.py_func
     if not inspect.isfunction(function):
         raise TypeError(f"function must be a function, got {function!r}")
+    if jit_disabled():
+        return function
     compiled: Any = numba.njit(error_model="numpy", nogil=True)(function)
     try:
         compiled.compile((_WINDOW,) * count)

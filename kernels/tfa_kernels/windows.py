@@ -99,7 +99,7 @@ class WindowGather:
         resolve_threads(num_threads)
         self._threads = num_threads
         window = _checked_table(X, window)
-        wanted = X.dtype if dtype is None else np.dtype(dtype)
+        wanted = X.dtype if dtype is None else _dtype(dtype)
         if (shift is None) != (factor is None):
             raise ValueError("shift and factor go together; give zeros or ones for the other")
         self._converts = shift is not None or dtype is not None
@@ -201,6 +201,8 @@ def _read_only_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _check_bytes(name: str, out: npt.NDArray[np.uint8], size: int) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be a numpy array, got {type(out).__name__}")
     flags = out.flags
     if out.dtype != np.uint8 or out.shape != (size,) or not flags.c_contiguous:
         raise ValueError(f"{name} must be {size} bytes in a row, got {out.dtype} {out.shape}")
@@ -242,12 +244,23 @@ def _checked_table(X: object, window: object) -> int:
     return int(window)
 
 
+def _dtype(given: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        return np.dtype(given)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise TypeError(f"dtype is {given!r}, which numpy does not know") from error
+
+
 def _per_value(
     name: str, given: npt.ArrayLike | None, window: int, columns: int
 ) -> npt.NDArray[np.float32]:
     if given is None:
         return np.empty(0, np.float32)
-    values = np.asarray(given, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            values = np.asarray(given, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name} must be {columns} finite numbers, got {given!r}") from error
     if values.shape != (columns,) or not np.isfinite(values).all():
         raise ValueError(
             f"{name} must be {columns} finite numbers, one for each column of X, "

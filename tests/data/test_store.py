@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tfa_perf.data import FeatureStore, Scaler, StoreError, create_store, open_store
+from tfa_perf.data.store_meta import meta_crc32
 
 N, F = 50, 3
 NAMES = ["close", "rsi_14", "atr_14"]
@@ -36,8 +37,8 @@ def data_folder(path: Path) -> Path:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    meta = json.loads((path / "meta.json").read_text())
-    (path / "meta.json").write_text(json.dumps({**meta, **changes}))
+    meta = json.loads((path / "meta.json").read_text()) | changes
+    (path / "meta.json").write_text(json.dumps({**meta, "crc32": meta_crc32(meta)}))
 
 
 def assert_holds(store: FeatureStore, value: float) -> None:
@@ -274,7 +275,7 @@ def test_a_store_behind_a_link_opens(path: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "x"}, "'format' is not"),
-        ({"version": 0}, "'version' is 0, this program reads 1"),
+        ({"version": 0}, "'version' is 0, this program reads 2"),
         ({"rows": "50"}, "'rows' is '50'"),
         ({"rows": 10**30, "offsets": [0, 10**30]}, r"features\.npy: holds"),
         ({"rows": 49, "offsets": [0, 49]}, r"features\.npy: holds"),
@@ -300,6 +301,16 @@ def test_an_edited_meta_is_refused(path: Path, changes: dict[str, Any], message:
 def test_a_meta_that_is_no_json_object(path: Path, content: bytes) -> None:
     (path / "meta.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"meta\.json: .*rebuild the store"):
+        open_store(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"names": ["a", "b", "c"]}, {"symbols": ["X"]}, {"spec_hash": "xyz"}, {"crc32": 1}]
+)
+def test_an_edit_that_leaves_a_whole_meta_is_found(path: Path, change: dict[str, Any]) -> None:
+    file = path / "meta.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(StoreError, match="it has been edited: its checksum is another; rebuild"):
         open_store(path)
 
 
@@ -332,3 +343,33 @@ def test_no_room_is_an_error_before_anything_is_written(path: Path) -> None:
         pass
     assert_holds(open_store(path, verify=True), 1.0)
     assert len(list(path.iterdir())) == 3
+
+
+# Bytes that a file may have, in a process of its own: what else it writes counts as well.
+FULL = """
+import resource, sys
+from tfa_perf.data import StoreError, create_store
+if sys.argv[2] == "reserving":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    with create_store(sys.argv[1], rows=5000, features=3) as writer:
+        writer.features[...] = 9
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        writer.commit(names=["a", "b", "c"], spec_hash="new", convention="talib")
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "message"), [("reserving", "cannot hold"), ("committing", "cannot commit")]
+)
+def test_a_disk_that_fills_while_it_is_written(path: Path, when: str, message: str) -> None:
+    pytest.importorskip("resource")
+    before = sorted(path.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), when], capture_output=True, text=True, check=True
+    )
+    assert message in done.stdout and "File too large" in done.stdout
+    assert sorted(path.rglob("*")) == before
+    assert_holds(open_store(path, verify=True), 1.0)

@@ -53,10 +53,10 @@ def test_a_newer_version_is_neither_read_nor_replaced(tmp_path):
     path = tmp_path / "store"
     made(path, 1.0)
     meta = json.loads((path / "meta.json").read_text())
-    (path / "meta.json").write_text(json.dumps({**meta, "version": 2}))
+    (path / "meta.json").write_text(json.dumps({**meta, "version": 3}))
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     for attempt in (lambda: made(path, 2.0, spec="other"), lambda: open_store(path)):
-        with pytest.raises(NewerStoreError, match="'version' is 2, this program reads 1; upgrade"):
+        with pytest.raises(NewerStoreError, match="'version' is 3, this program reads 2; upgrade"):
             attempt()
     with pytest.raises(NewerStoreError), StoreWriter(path, N, F):
         pass
@@ -67,10 +67,40 @@ def test_a_description_too_large_to_be_one_is_not_read(tmp_path):
     made(tmp_path, 1.0)
     with (tmp_path / "meta.json").open("r+b") as file:
         file.truncate(1 << 40)
-    with pytest.raises(
-        StoreError, match=r"has 1,099,511,627,776 bytes, and 67,108,864 are allowed"
-    ):
+    too_large = pytest.raises(StoreError, match="has more than the 67,108,864 bytes that are")
+    with too_large:
         open_store(tmp_path)
+    # One that never ends, and has no size.
+    (tmp_path / "meta.json").unlink()
+    (tmp_path / "meta.json").symlink_to("/dev/zero")
+    with too_large:
+        open_store(tmp_path)
+
+
+READER = """
+import sys
+from tfa_perf.data import open_store
+store = open_store(sys.argv[1], verify=True)
+print(store.features.sum(), flush=True)
+sys.stdin.readline()
+print(store.features.sum(), flush=True)
+"""
+
+
+def test_processes_share_the_pages_of_a_store_and_keep_one_that_is_replaced(tmp_path):
+    path = tmp_path / "store"
+    made(path, 1.0)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    readers = [subprocess.Popen([sys.executable, "-c", READER, path], **pipes) for _ in range(2)]
+    assert [reader.stdout.readline() for reader in readers] == [f"{N * F}.0\n"] * 2
+    for reader in readers:
+        maps = Path(f"/proc/{reader.pid}/maps").read_text().splitlines()
+        (mapped,) = (line for line in maps if line.endswith("features.npy"))
+        # Shared pages of the file, which cannot be written.
+        assert mapped.split()[1] == "r--s"
+    made(path, 2.0, spec="other")
+    for reader in readers:
+        assert reader.communicate("\n", timeout=60)[0] == f"{N * F}.0\n"
 
 
 BUILDERS = """

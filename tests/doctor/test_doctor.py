@@ -34,6 +34,14 @@ def test_a_sound_installation_passes_its_self_test():
         assert "omp" in checks["OpenMP runtimes"]["found"]
 
 
+def test_threads_that_numba_refuses():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "numba does not start" in done.stderr and "remedy: unset" in done.stderr
+    assert "NUMBA_NUM_THREADS=0" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_threads_that_the_environment_takes_away(monkeypatch):
     monkeypatch.setattr(libraries, "usable_cores", lambda: torch.get_num_threads() + 1)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -43,6 +51,11 @@ def test_threads_that_the_environment_takes_away(monkeypatch):
     check = libraries.thread_counts()
     assert check.problem == "OMP_NUM_THREADS=2 leaves cores unused"
     assert check.remedy == "unset OMP_NUM_THREADS"
+    for odd in ("abc", "0", "-1", "100000", ""):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", odd)
+        check = libraries.thread_counts()
+        assert check.problem.startswith(f"NUMBA_NUM_THREADS={odd}: not a number of threads from 1")
+        assert check.remedy == "unset NUMBA_NUM_THREADS"
 
 
 def test_a_kernel_that_is_wrong_is_named(monkeypatch):
@@ -82,12 +95,21 @@ def test_py_spy_is_missing(monkeypatch):
     assert permissions.sampling().remedy == "pip install py-spy"
 
 
-def test_kernels_that_cannot_be_kept(tmp_path):
+def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     assert "NUMBA_CACHE_DIR" in permissions.kernel_cache(set()).remedy
     gone = permissions.kernel_cache({tmp_path / "gone"})
     assert gone.problem == f"cannot be written: {tmp_path / 'gone'}"
     (tmp_path / "a.nbi").write_bytes(bytes(2_000_000))
     assert permissions.kernel_cache({tmp_path}).found == f"{tmp_path}: 1 files, 2 MB"
+
+
+def test_a_cache_folder_that_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nothing")
+    check = permissions.kernel_cache({tmp_path})
+    assert check.problem == "NUMBA_CACHE_DIR=/proc/nothing is not used: it cannot be written"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path.parent))
+    assert permissions.kernel_cache({tmp_path}).problem is None
 
 
 def test_kernels_that_are_not_compiled(monkeypatch):

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,6 +17,13 @@ from tfa_kernels import _features_nb as nb
 from tfa_kernels.ops import OPS, SOURCES
 
 Bars = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if numba.config.DISABLE_JIT:
+        for item in items:
+            if item.get_closest_marker("compiled"):
+                item.add_marker(pytest.mark.skip(reason="nothing is compiled here"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tfa_kernels
+
+pytestmark = pytest.mark.compiled
 
 CALL = """
 import numpy as np

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="peaks are read from /proc/self/status"
 )
 
+pytestmark = pytest.mark.compiled
+
 COLUMNS = 55
 SOURCES = ("close", "volume", "open", "high", "low", "logret")
 

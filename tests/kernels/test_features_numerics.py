@@ -97,6 +97,7 @@ def test_flat_windows_are_exactly_zero():
     assert (got[0, 119:600] == 0.1).all()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("w", [2, 20, 300])
 def test_rebuilding_stays_amortised(w, monkeypatch):
     # A rebuild costs about 2 w steps: all of them together must stay within a few steps per row.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import tfa_kernels
+
+pytestmark = pytest.mark.compiled
 
 SETUP = """
 import sys
@@ -174,6 +178,38 @@ assert not failed, failed
     )
 
 
+@layers
+def test_inside_a_prange_of_somebody_else(run_script, layer):
+    run_script(
+        SETUP
+        + """
+import numba
+wanted = reference.gather_windows(X, starts, 9)
+failed = []
+
+def work():
+    if not np.array_equal(gather_windows(X, starts, 9, num_threads=2), wanted):
+        failed.append(threading.current_thread())
+
+@numba.njit(parallel=True)
+def outer():
+    for i in numba.prange(8):
+        with numba.objmode():
+            work()
+
+outer()
+# Beside it, too: the main thread is in the region and another one in ours.
+beside = threading.Thread(target=lambda: [work() for _ in range(200)])
+beside.start()
+while beside.is_alive():
+    outer()
+assert not failed, failed
+assert numba.get_num_threads() == 2
+""",
+        {"NUMBA_NUM_THREADS": "2", "NUMBA_THREADING_LAYER": layer},
+    )
+
+
 def test_runs_uncached_with_one_warning(run_script, tmp_path):
     package = tmp_path / "tfa_kernels"
     shutil.copytree(
@@ -205,6 +241,23 @@ print(tfa_kernels.__file__, ours[0].message)
     )
     assert str(package) in out
     assert "NUMBA_CACHE_DIR" in out
+
+
+def test_two_processes_that_compile_at_once(tmp_path):
+    code = """
+import numpy as np
+from tfa_kernels import gather_windows
+print(gather_windows(np.eye(5), [1, 2], 2, num_threads=1).sum())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    for _ in range(2):
+        # Cold, then from what the two have kept.
+        both = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)
+        ]
+        assert [process.communicate(timeout=300)[0] for process in both] == [b"4.0\n"] * 2
+    assert list(tmp_path.rglob("*.nbi"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

@@ -63,6 +63,7 @@ def test_arithmetic_rounds_lane_by_lane_as_scalars_do(x, y, z):
             np.testing.assert_array_equal(row, expected)
 
 
+@pytest.mark.compiled
 def test_fma_rounds_once():
     x = np.full(LANES, 1.0 + 2.0**-30)
     out = np.empty((10, LANES))

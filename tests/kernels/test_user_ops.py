@@ -114,6 +114,7 @@ def writes(x):
     return x[0]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [

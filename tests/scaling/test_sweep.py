@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tfa_perf import cli
+from tfa_perf.available_memory import available_bytes
 from tfa_perf.claims.workload import OutputsDiffer
 from tfa_perf.scaling import sweep
 from tfa_perf.scaling.data import data_sweeps, table
-from tfa_perf.scaling.memory import available_bytes
 from tfa_perf.scaling.output import scaling_json, scaling_markdown
 from tfa_perf.scaling.plot import sweep_plot
 from tfa_perf.scaling.sizes import Sizes

@@ -2,6 +2,8 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
@@ -59,6 +61,43 @@ def test_reading_runs_no_code_from_the_file(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"evil\.pt: cannot be read"):
         read_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def rewritten(path, name, content, packing):
+    """The archive of CONTENT with one entry replaced."""
+    torch.save(CONTENT, path)
+    with zipfile.ZipFile(path) as old:
+        entries = {entry: old.read(entry) for entry in old.namelist()}
+    with zipfile.ZipFile(path, "w", packing) as new:
+        for entry, held in entries.items():
+            new.writestr(entry, content if entry.endswith(name) else held)
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "data/0", "version", "none of them"])
+def test_a_packed_file_is_not_unpacked(tmp_path, name):
+    path = tmp_path / "bomb.pt"
+    rewritten(path, name, bytes(50_000_000), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"larger than the file; torch\.save packs nothing"):
+        read_checkpoint(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+class Sized:
+    def __reduce__(self):
+        return bytearray, (2**40,)
+
+
+def test_calls_that_make_objects_of_any_size_are_not_made(tmp_path):
+    torch.save({"model": Sized()}, tmp_path / "sized.pt")
+    with pytest.raises(CheckpointError, match="names __builtin__ bytearray, which is no plain"):
+        read_checkpoint(tmp_path / "sized.pt")
+    rewritten(tmp_path / "long.pt", "data.pkl", bytes(17 << 20), zipfile.ZIP_STORED)
+    with pytest.raises(CheckpointError, match=r"data\.pkl has 17,825,792 bytes; allowed"):
+        read_checkpoint(tmp_path / "long.pt")
 
 
 @pytest.mark.parametrize("size", [0, 10, 0.5, 0.99])

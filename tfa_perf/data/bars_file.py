@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,11 +14,17 @@ import numpy.typing as npt
 import polars as pl
 
 from tfa_perf.data.bars import Bars, BarsError
+from tfa_perf.data.packed import check_unpacked_size
+from tfa_perf.data.parquet import ParquetError, read_parquet
 from tfa_perf.data.timestamps import RowError, first_true, shown, timestamps
 
 _VALUES = ("open", "high", "low", "close", "volume")
 _TS_NAMES = ("ts", "timestamp", "ts_nyt_epoch")
 _FILE_TYPES = (".csv", ".csv.gz", ".parquet", ".pq")
+_UNREADABLE = (
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException, ParquetError),
+    *(OSError, EOFError, zlib.error),
+)
 
 
 def read_bars(path: Path) -> Bars:
@@ -52,7 +59,7 @@ def read_bars(path: Path) -> Bars:
         frame = _read_csv(path) if is_csv else _read_parquet(path)
     except BarsError:
         raise
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError) as error:
+    except _UNREADABLE as error:
         kind = "CSV" if is_csv else "Parquet"
         reason = str(error).strip().split("\n")[0]
         raise BarsError(
@@ -93,6 +100,7 @@ def _columns(path: Path, found: Sequence[str]) -> list[pl.Expr]:
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
+    check_unpacked_size(path)
     found = pl.scan_csv(path, infer_schema=False, glob=False).collect_schema().names()
     columns = _columns(path, found)
     numeric = {name: pl.Float64 for name in found if name.strip().lower() in _VALUES}
@@ -108,8 +116,8 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
-    scan = pl.scan_parquet(path, glob=False)
-    return scan.select(_columns(path, scan.collect_schema().names())).collect()
+    names, frame = read_parquet(path, {*_VALUES, *_TS_NAMES, "symbol"})
+    return frame.select(_columns(path, names))
 
 
 def _series(
@@ -231,7 +239,7 @@ def _csv_line(path: Path, row: int) -> int:
     """Line of a 0-based data row. Quoted line breaks make it differ from `row + 2`."""
     try:
         return next(islice(_records(path), row + 1, None))[0]
-    except (csv.Error, StopIteration, OSError, EOFError):
+    except (csv.Error, StopIteration, OSError, EOFError, zlib.error):
         return row + 2
 
 
@@ -243,6 +251,6 @@ def _ragged_line(path: Path) -> str:
         for line, record in records:
             if len(record) > width:
                 return f"Line {line} has {len(record)} fields, the header {width}; make them equal"
-    except (csv.Error, StopIteration, OSError, EOFError):
+    except (csv.Error, StopIteration, OSError, EOFError, zlib.error):
         pass
     return "Write the file again, as UTF-8 text with a header line"

@@ -11,7 +11,7 @@ from typing import Any
 from tfa_perf.data.scaler import Scaler
 
 FORMAT = "tfa-perf feature store"
-VERSION = 1
+VERSION = 2
 # Names of a hundred thousand series fit; what is larger is not read at all.
 _MOST_BYTES = 64 << 20
 DTYPES = {"features": "<f4", "labels": "<f4", "trainable": "|b1", "ts": "<i8"}
@@ -88,11 +88,16 @@ def _check_not_newer(file: Path, meta: Any) -> None:
 def read_meta(path: Path) -> dict[str, Any]:
     file = path / "meta.json"
     try:
-        if (size := file.stat().st_size) > _MOST_BYTES:
-            raise ValueError(f"has {size:,} bytes, and {_MOST_BYTES:,} are allowed")
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        # Bounded: a device says nothing of its size beforehand.
+        with file.open("rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"has more than the {_MOST_BYTES:,} bytes that are allowed")
+        meta = json.loads(content.decode("utf-8"))
         _check_not_newer(file, meta)
         check_meta(meta)
+        if meta.get("crc32") != meta_crc32(meta):
+            raise ValueError("it has been edited: its checksum is another")
     except StoreError:
         raise
     except FileNotFoundError:
@@ -100,6 +105,12 @@ def read_meta(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file}: {error}; {REBUILD}") from error
     return dict(meta)
+
+
+def meta_crc32(meta: dict[str, Any]) -> int:
+    """Of all entries but the checksum itself."""
+    rest = {key: value for key, value in meta.items() if key != "crc32"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def crc32(file: Path) -> int:

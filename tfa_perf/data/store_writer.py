@@ -30,6 +30,7 @@ from tfa_perf.data.store_meta import (
     array_shapes,
     check_meta,
     crc32,
+    meta_crc32,
     read_meta,
 )
 
@@ -153,6 +154,7 @@ class StoreWriter:
             _sync(self._folder)
             os.rename(self._folder, self._path / meta["data"])
             self._folder = self._path / meta["data"]
+            meta["crc32"] = meta_crc32(meta)
             draft = self._folder / "meta.json"
             draft.write_text(json.dumps(meta, indent=1, allow_nan=False), encoding="utf-8")
             _sync(draft)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 __all__ = ["add_parser", "run"]
@@ -28,7 +30,13 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from tfa_perf.doctor.examine import examine
+    try:
+        from tfa_perf.doctor.examine import examine
+    except ValueError as error:
+        # numba reads its variables when it is imported, and refuses 0 threads.
+        given = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))
+        print(f"!!  numba does not start: {error}\n    remedy: unset {given}", file=sys.stderr)
+        return 1
 
     checks = examine()
     problems = sum(check.problem is not None for check in checks)

@@ -44,12 +44,26 @@ def thread_counts() -> Check:
     found = (
         f"{cores} usable cores; kernels {numba_threads} threads ({layer}), torch {torch_threads}"
     )
+    odd = {name: os.environ[name] for name in _LIMITS if name in os.environ}
+    odd = {name: text for name, text in odd.items() if not _is_count(text, cores)}
+    if odd:
+        given = ", ".join(f"{name}={text}" for name, text in odd.items())
+        return Check(
+            "threads", found, f"{given}: not a number of threads from 1 to {cores}, the cores; "
+            "it is ignored, or threads wait for one another", f"unset {', '.join(odd)}",
+        )  # fmt: skip
     fewer = min(numba_threads, torch_threads) < cores
     limits = [name for name in _LIMITS if name in os.environ]
     if fewer and limits:
         given = ", ".join(f"{name}={os.environ[name]}" for name in limits)
         return Check("threads", found, f"{given} leaves cores unused", f"unset {', '.join(limits)}")
     return Check("threads", found)
+
+
+def _is_count(text: str, cores: int) -> bool:
+    # OpenMP takes a list, a number for each level of nesting.
+    first = text.split(",")[0].strip()
+    return first.isdecimal() and 1 <= int(first) <= cores
 
 
 def openmp(mapped: Iterable[str]) -> Check:

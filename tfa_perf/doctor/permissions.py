@@ -65,4 +65,10 @@ def kernel_cache(folders: set[Path]) -> Check:
             "kernel cache", found, f"cannot be written: {', '.join(closed)}",
             "set NUMBA_CACHE_DIR to a folder that can be written",
         )  # fmt: skip
+    asked = os.environ.get("NUMBA_CACHE_DIR")
+    if asked and not any(folder.is_relative_to(Path(asked).absolute()) for folder in folders):
+        return Check(
+            "kernel cache", found, f"NUMBA_CACHE_DIR={asked} is not used: it cannot be written",
+            "set NUMBA_CACHE_DIR to a folder that can be written, or unset it",
+        )  # fmt: skip
     return Check("kernel cache", found)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from tfa_perf.available_memory import available_bytes
 from tfa_perf.claims.measure import Ratio, median_interval, paired_ratio
 from tfa_perf.claims.paired import repeat, rounds, timed
 from tfa_perf.claims.workload import OutputsDiffer
 from tfa_perf.scaling.fit import Power, fit_power
-from tfa_perf.scaling.memory import available_bytes
 from tfa_perf.units import duration
 
 __all__ = ["Call", "LeftOut", "Point", "Sweep", "Swept", "run_sweep"]

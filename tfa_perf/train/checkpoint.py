@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickletools
+import re
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     tensors and plain values.
     """
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
@@ -62,6 +66,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+# What tensors and plain values are written with.
+_PLAIN = re.compile(
+    r"torch \w+Storage|torch [a-z]+[0-9]*|torch Size|torch._utils _rebuild_(tensor_v2|parameter)"
+    r"|collections OrderedDict"
+)
+# Before it is read it is searched, at some MB a second; that of a large model has 0.1 MB.
+_MOST_PICKLE_BYTES = 16 << 20
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError unless reading ``path`` takes about as much memory as it has bytes.
+
+    torch's reader unpacks whatever an archive says, and knows calls that make objects of any size.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("its entries are larger than the file; torch.save packs nothing")
+        for entry in entries:
+            if not entry.filename.endswith(".pkl"):
+                continue
+            if entry.file_size > _MOST_PICKLE_BYTES:
+                raise ValueError(
+                    f"{entry.filename} has {entry.file_size:,} bytes; "
+                    f"allowed: {_MOST_PICKLE_BYTES:,}"
+                )
+            for code, argument, _ in pickletools.genops(archive.read(entry)):
+                if code.name in _CALLS and not _PLAIN.fullmatch(str(argument)):
+                    raise ValueError(f"it names {argument or code.name}, which is no plain value")
+
+
+_CALLS = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
 
 def _running(temporary: Path) -> bool:

@@ -15,6 +15,7 @@ from tfa_perf.config import Config
 from tfa_perf.data.scaler import Scaler
 from tfa_perf.train.checkpoint import CheckpointError, read_checkpoint
 from tfa_perf.train.model import WindowEncoder
+from tfa_perf.train.model_size import parameter_bytes
 
 __all__ = ["METADATA", "ExportError", "ScaledModel", "export_model", "load_model"]
 
@@ -55,6 +56,11 @@ def load_model(path: Path) -> tuple[ScaledModel, dict[str, Any]]:
     try:
         config = Config.model_validate(content["config"])
         names = list(content["features"])
+        # A few bytes of config may describe a model of any size.
+        need = parameter_bytes(config.model, features=len(names), window=config.data.window)
+        held = sum(tensor.nbytes for tensor in content["model"].values())
+        if need > held:
+            raise ValueError(f"that of its config has {need:,} bytes, its weights {held:,}")
         model = WindowEncoder(len(names), config.model, window=config.data.window)
         model.load_state_dict(content["model"])
         scaled = ScaledModel(model, Scaler.from_dict(content["scaler"]))
@@ -63,7 +69,7 @@ def load_model(path: Path) -> tuple[ScaledModel, dict[str, Any]]:
             f"{path}: holds no {error.args[0]!r}; give the model of a run (--out, or best.pt), "
             "not its last.pt"
         ) from None
-    except (ValidationError, ValueError, TypeError, RuntimeError) as error:
+    except (ValidationError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: its model cannot be rebuilt ({reason})") from None
     about = {"features": names, "window": config.data.window, "horizon": config.data.horizon}

@@ -14,6 +14,7 @@ from tfa_perf.config import Config, ConfigError
 from tfa_perf.data.dataset import Dataset
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.model import WindowEncoder
+from tfa_perf.train.model_size import check_memory
 from tfa_perf.train.ranks import ALONE, Ranks
 from tfa_perf.train.resume import with_amp_known
 from tfa_perf.train.step import Criterion
@@ -42,10 +43,11 @@ def set_up(
 ) -> Setup:
     """Make what a run needs; ``content`` is the checkpoint that it will go on from.
 
-    Raises ConfigError where ``config`` does not fit the data or the number of ranks, or where
-    the ranks have other configs or bars.
+    Raises ConfigError where ``config`` does not fit the data, the memory or the number of ranks,
+    or where the ranks have other configs or bars.
     """
     _check_alike(config, dataset, ranks)
+    check_memory(config, dataset.X.shape[1], device)
     train_loader = make_loader(dataset, config, device, ranks=ranks)
     val_loader = make_loader(dataset, config, device, part="val", ranks=ranks)
     torch.manual_seed(config.train.seed)
