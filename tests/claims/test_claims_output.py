@@ -46,7 +46,7 @@ def test_markdown_has_a_row_a_finding_and_no_cell_more(findings):
     page = claims_markdown(findings, {"cpu": HOSTILE})
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert len(rows) == len(findings) + 1
-    assert {row.replace("\\|", "").count("|") for row in rows} == {9}
+    assert {row.replace("\\|", "").count("|") for row in rows} == {10}
     assert "<script" not in page.replace("\\<", "")
 
 

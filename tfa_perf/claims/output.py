@@ -58,11 +58,14 @@ def claims_table(findings: Sequence[Finding]) -> Table:
         table.add_section()
         add(about.wording, claimed_range(about))
         for f in mine:
-            again = "-" if f.again is None else f"{f.again.low:.2f}-{f.again.high:.2f}"
-            add(f"- {f.variant}", "", f.measured, again, f.verdict)
+            add(f"- {f.variant}", "", f.measured, _again(f), f.verdict)
             if f.estimate is None and f.note:
                 add(f"  {f.note}")
     return table
+
+
+def _again(f: Finding) -> str:
+    return "-" if f.again is None else f"{f.again.low:.2f}-{f.again.high:.2f}"
 
 
 def claims_markdown(findings: Sequence[Finding], machine: Mapping[str, str]) -> str:
@@ -87,8 +90,9 @@ def claims_markdown(findings: Sequence[Finding], machine: Mapping[str, str]) -> 
 def claims_rows(findings: Sequence[Finding]) -> list[str]:
     """A Markdown table with workloads and what was compared, one row a finding."""
     lines = [
-        "| claim | claimed | measured by | measured [95 %] | verdict | workload | outputs | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| claim | claimed | measured by | measured [95 %] | A/A | verdict | workload | outputs "
+        "| note |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for f in findings:
         about = claim(f.claim)
@@ -97,6 +101,7 @@ def claims_rows(findings: Sequence[Finding]) -> list[str]:
             claimed_range(about),
             f.variant,
             f.measured,
+            _again(f),
             f.verdict,
             f.workload,
             f.compared,
