@@ -23,6 +23,7 @@ from benchmarks.fixtures import (  # noqa: F401
     across_windows,
     impl,
     in_turn,
+    installed,
     measure,
     measure_memory,
     rows,
@@ -233,6 +234,8 @@ def _print_tables(terminalreporter: pytest.TerminalReporter, config: pytest.Conf
         else:
             side = sides[IMPLS.index(asked)]
             print_one_side(write, title, side, found, earlier, then_title)
+    for name, why in run.not_there.items():
+        terminalreporter.write_line(f"{name}: skipped, {why}")
     print_memory(terminalreporter.write, run.memory)
     print_lengths(terminalreporter.write, run.lengths)
     for name in dict.fromkeys(run.failed.values()):

@@ -18,6 +18,7 @@ __all__ = [
     "across_windows",
     "impl",
     "in_turn",
+    "installed",
     "measure",
     "measure_memory",
     "rows",
@@ -162,6 +163,25 @@ def versus(in_turn, request) -> Callable[..., None]:  # type: ignore[no-untyped-
         in_turn((OTHERS, name), own, sides[own], sides["before"], rounds, "memcpy", work)
 
     return run
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest) -> Callable[[str, str], Any]:
+    """``installed(row, module)``: the module of another library.
+
+    Without it the test is skipped, and the table says so under the row's name.
+    """
+
+    def find(row: str, module: str) -> Any:
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError:
+            package = module.partition(".")[0]
+            why = f"{package} is not installed: pip install 'tfa-perf[peers]'"
+            request.config.stash[RUN].not_there[row] = why
+            pytest.skip(f"{row}: {why}")
+
+    return find
 
 
 @pytest.fixture

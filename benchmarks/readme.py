@@ -1,7 +1,7 @@
-"""Write README's tables of measurements from the runs in ``benchmarks/results/``.
+"""Write the tables of README and docs/ from the runs in ``benchmarks/results/``.
 
 python -m benchmarks.readme            # replace what is between the markers
-python -m benchmarks.readme --check    # exit 1 where README is not what the runs say
+python -m benchmarks.readme --check    # exit 1 where a page is not what the runs say
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.reference import RESULTS
+from benchmarks.verdicts import claims_page, claims_summary, scaling_page
 from tfa_perf.claims.files import write_whole
 from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.report.benchmark import (
@@ -24,14 +25,15 @@ from tfa_perf.report.benchmark import (
     read_benchmark,
 )
 
-__all__ = ["SECTIONS", "before_and_after", "gpu_steps", "markers", "replaced"]
+__all__ = ["PAGES", "README", "SECTIONS", "before_and_after", "gpu_steps", "markers", "replaced"]
 
-README = RESULTS.parents[1] / "README.md"
+ROOT = RESULTS.parents[1]
+README = ROOT / "README.md"
 _RATIO_ONLY = 6
 
 
 def markers(section: str) -> tuple[str, str]:
-    """The lines that a section of README stands between."""
+    """The lines that a section of a page stands between."""
     return (
         f"<!-- {section}: made by `python -m benchmarks.readme`, do not edit -->",
         f"<!-- end of {section} -->",
@@ -86,10 +88,16 @@ def _steps(run: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield config, way, f"{median(times):.2f}", str(paired_ratio(as_written, times))
 
 
-SECTIONS: dict[str, Callable[[Path], str]] = {
-    "before and after": before_and_after,
-    "GPU steps": gpu_steps,
+SECTIONS: dict[str, dict[str, Callable[[Path], str]]] = {
+    "README.md": {
+        "before and after": before_and_after,
+        "verdicts": claims_summary,
+        "GPU steps": gpu_steps,
+    },
+    "claims.md": {"claims": claims_page},
+    "scaling.md": {"scaling": scaling_page},
 }
+PAGES = [README, *(ROOT / "docs" / name for name in SECTIONS if name != README.name)]
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -118,25 +126,37 @@ def replaced(text: str, section: str, made: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    parser.add_argument("readme", nargs="?", type=Path, default=README, help="default README.md")
+    parser.add_argument(
+        "pages", nargs="*", type=Path, help=f"{', '.join(SECTIONS)}, anywhere (default: our own)"
+    )
     args = parser.parse_args()
-    text = args.readme.read_text(encoding="utf-8")
-    wanted = text
+    unknown = [str(page) for page in args.pages if page.name not in SECTIONS]
+    if unknown:
+        parser.error(
+            f"{', '.join(unknown)}: no page of ours is called so, {', '.join(SECTIONS)} are"
+        )
+    return max(_page(page, check=args.check) for page in args.pages or PAGES)
+
+
+def _page(page: Path, *, check: bool) -> int:
+    """Write a page, or compare it; the exit status."""
     try:
-        for section, make in SECTIONS.items():
+        text = page.read_text(encoding="utf-8")
+        wanted = text
+        for section, make in SECTIONS[page.name].items():
             wanted = replaced(wanted, section, make(RESULTS))
-    except ValueError as error:
-        print(f"{args.readme}: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"{page}: {error}", file=sys.stderr)
         return 2
-    if args.check and wanted != text:
+    if check and wanted != text:
         print(
-            f"{args.readme}: the tables are not what {RESULTS.name}/ says; "
+            f"{page}: the tables are not what {RESULTS.name}/ says; "
             "run `python -m benchmarks.readme`",
             file=sys.stderr,
         )
         return 1
-    if not args.check:
-        write_whole(args.readme, wanted)
+    if not check:
+        write_whole(page, wanted)
     return 0
 
 

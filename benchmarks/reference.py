@@ -1,11 +1,16 @@
-"""Make a saved run one of those that ship with the repository.
+"""Make a run one of those that ship with the repository.
 
     python -m benchmarks.reference .benchmarks/MACHINE/0001_....json cpu
+    python -m benchmarks.reference runs/claims cpu
+    python -m benchmarks.reference runs/scaling cpu
 
-writes ``benchmarks/results/cpu.json``, which ``python -m benchmarks.readme`` makes README's tables
-from, and links to it as ``.benchmarks/0000_reference_cpu.json``: in the root of the storage
-pytest-benchmark finds it on every machine, and its number keeps it the oldest. It has no single
-times, and nothing that names a computer or a branch.
+A run of ``pytest benchmarks`` becomes ``benchmarks/results/cpu.json``, without single times and
+without what names a computer or a branch. ``.benchmarks/0000_reference_cpu.json`` is a link to it:
+in the root of the storage pytest-benchmark finds it on every machine, and its number keeps it the
+oldest. A folder that ``tfa-perf claims`` or ``tfa-perf scaling`` wrote is copied, figures and
+pictures, to ``benchmarks/results/claims/cpu`` or ``benchmarks/results/scaling/cpu``.
+
+``python -m benchmarks.readme`` then makes the tables of README and docs/ from them.
 """
 
 from __future__ import annotations
@@ -18,9 +23,11 @@ from typing import Any
 
 from benchmarks.saved import KEY
 from tfa_perf.claims.files import write_whole
+from tfa_perf.claims.table import CLAIMS
 
-__all__ = ["RESULTS", "main", "reference"]
+__all__ = ["RESULTS", "main", "publish", "reference"]
 
+KINDS = ("claims", "scaling")
 RESULTS = Path(__file__).resolve().parent / "results"
 STORAGE = RESULTS.parents[1] / ".benchmarks"
 
@@ -40,11 +47,49 @@ def reference(run: dict[str, Any]) -> dict[str, Any]:
     return {**run, "commit_info": {}, "benchmarks": benchmarks, KEY: {**ours, "rows": rows}}
 
 
+def publish(folder: Path, name: str) -> Path:
+    """Copy a run of ``tfa-perf claims`` or ``tfa-perf scaling`` to its place; returns that.
+
+    Raises ValueError where ``folder`` holds none, or a quick one, or one of some claims alone.
+    """
+    for kind in KINDS:
+        if (folder / f"{kind}.json").is_file():
+            break
+    else:
+        raise ValueError(
+            f"{folder}: holds no claims.json or scaling.json; give a folder that `tfa-perf claims` "
+            "or `tfa-perf scaling` wrote"
+        )
+    content = (folder / f"{kind}.json").read_text(encoding="utf-8")
+    tree = json.loads(content)
+    if tree.get("quick", True):
+        raise ValueError(f"{folder}: is a run with --quick; run `tfa-perf {kind}` without it")
+    left_out = {claim.id for claim in CLAIMS} - {f["claim"] for f in tree.get("findings", ())}
+    if kind == "claims" and left_out:
+        raise ValueError(f"{folder}: lacks {', '.join(sorted(left_out))}; run it without --only")
+    target = RESULTS / kind / name
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("*.svg"):
+        old.unlink()
+    for picture in folder.glob("*.svg"):
+        write_whole(target / picture.name, picture.read_text(encoding="utf-8"))
+    write_whole(target / f"{kind}.json", content)
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="JSON file of a saved run")
+    parser.add_argument(
+        "run", type=Path, help="JSON file of a saved run, or folder of claims or scaling"
+    )
     parser.add_argument("name", help="what to call the machine, such as cpu")
     args = parser.parse_args()
+    if args.run.is_dir():
+        try:
+            print(f"{publish(args.run, args.name)}\nnow: python -m benchmarks.readme")
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        return
     try:
         made = reference(json.loads(args.run.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ class Run:
     rows, memory, lengths : what the tables show.
     row_of : the row of each test that has one, by node id.
     failed : names of failed tests by node id.
+    not_there : why a row of another library is not measured, by the row's name.
     left_out : tests that were deselected.
     succeeded : whether the session ended with every test passed or skipped.
     compared : the saved runs that this one is compared with.
@@ -36,6 +37,7 @@ class Run:
         self.lengths: dict[str, dict[int, Row]] = {}
         self.row_of: dict[str, Key] = {}
         self.failed: dict[str, str] = {}
+        self.not_there: dict[str, str] = {}
         self.left_out = 0
         self.succeeded = False
         self.compared: list[dict[str, Any]] = []
@@ -52,8 +54,15 @@ RUN = pytest.StashKey[Run]()
 
 
 def name_of(item: pytest.Item) -> str:
-    """The test's name with its parameters, but for the side."""
-    name = getattr(item, "originalname", item.name).removeprefix("test_")
+    """What the tables call the test: its marker ``row(name)``, or its name in words.
+
+    Parameters follow, but for the side.
+    """
+    marker = item.get_closest_marker("row")
+    if marker is not None:
+        name: str = marker.args[0]
+    else:
+        name = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
     callspec = getattr(item, "callspec", None)
     if callspec is None:
         return name

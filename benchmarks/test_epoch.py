@@ -60,5 +60,6 @@ def sides():
     return {"before": before, "after": after}
 
 
+@pytest.mark.row("whole epoch")
 def test_epoch(measure, sides, impl):
     measure(sides, impl, rounds=6, samples=WINDOWS, flops=True)

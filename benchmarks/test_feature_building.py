@@ -153,12 +153,13 @@ def compare(versus, title, build, bars, spec, out, threads, tolerance=1e-4):
 
 @pytest.mark.peers(always=True)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bank_against_talib(versus, bars, out, threads):
-    lib = pytest.importorskip("talib")
+def test_bank_against_talib(versus, installed, bars, out, threads):
+    title = "TA-Lib: EMA, RSI, ZWIN"
+    lib = installed(f"{title}, threads: {threads}", "talib")
     if threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("one core")
     build, spec = column_by_column(talib(lib)), bank(("EMA", "RSI", "ZWIN"))
-    compare(versus, "TA-Lib: EMA, RSI, ZWIN", build, bars, spec, out, threads)
+    compare(versus, title, build, bars, spec, out, threads)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -197,8 +198,8 @@ def test_bank_against_filling_its_output(versus, bars, out, matrix, threads):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("columns", [kand, bottleneck, numbagg, coreforecast])
-def test_peers(versus, bars, out, columns):
-    lib = pytest.importorskip(columns.__name__)
+def test_peers(versus, installed, bars, out, columns):
+    lib = installed(columns.__name__, columns.__name__)
     ops = columns(lib)
     # The smoothing of coreforecast begins with the first value, as in "legacy".
     spec = bank(tuple(ops), "legacy" if columns is coreforecast else "talib")
@@ -207,8 +208,9 @@ def test_peers(versus, bars, out, columns):
 
 
 @pytest.mark.peers
-def test_polars_talib(versus, bars, out):
-    pytest.importorskip("polars_talib")
+def test_polars_talib(versus, installed, bars, out):
+    title = "polars-talib: EMA, RSI, ZWIN"
+    installed(title, "polars_talib")
     import polars as pl
 
     x = pl.col("close")
@@ -224,4 +226,4 @@ def test_polars_talib(versus, bars, out):
         # A matrix of its own: faster than to write the columns into out.
         return pl.DataFrame(bars).select(columns).to_numpy(order="c")
 
-    compare(versus, "polars-talib: EMA, RSI, ZWIN", build, bars, bank(tuple(ops)), out, threads)
+    compare(versus, title, build, bars, bank(tuple(ops)), out, threads)

@@ -58,20 +58,22 @@ def tuned_sides():
     }
 
 
+@pytest.mark.row("forward and backward")
 def test_forward_backward(measure, sides, impl):
     measure(sides, impl, rounds=10, samples=BATCH, flops=True)
 
 
+@pytest.mark.row("forward and backward, smaller model after")
 def test_forward_backward_tuned_after_report_before(measure, tuned_sides, impl):
     measure(tuned_sides, impl, rounds=10, samples=BATCH, flops=True)
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("peer", PEERS)
-def test_training_peers(versus, peer):
+def test_training_peers(versus, installed, peer):
     """One optimizer step: the report's model under another library's loop, and our step."""
     if (package := missing(peer)) is not None:
-        pytest.skip(f"{peer}: {package} is not installed")
+        installed(f"{peer}, a step", package)
     if peer == "torch.compile" and shutil.which("g++") is None:
         pytest.skip("torch.compile: there is no g++")
     config = load_config("report")

@@ -38,5 +38,6 @@ def sides():
     return {"before": before, "after": after}
 
 
+@pytest.mark.row("logging and progress")
 def test_logging(measure, sides, impl):
     measure(sides, impl, samples=STEPS)

@@ -45,6 +45,7 @@ def sides():
     return {"before": before, "after": after}
 
 
+@pytest.mark.row("host-to-device transfer")
 def test_transfer(measure, sides, impl):
     measure(
         sides,

@@ -219,10 +219,10 @@ def test_loader_and_the_bare_gather(versus, X, y, starts, buffers, prefetch):
 
 @pytest.mark.peers
 @pytest.mark.parametrize("peer", ["numpy fancy index", "torch advanced index", "tensordict"])
-def test_indexing_peers(versus, X, starts, first_batch, each, ours, peer):
+def test_indexing_peers(versus, installed, X, starts, first_batch, each, ours, peer):
     table, steps = torch.from_numpy(X), torch.arange(WINDOW)
     if peer == "tensordict":
-        tensordict = pytest.importorskip("tensordict")
+        tensordict = installed(peer, "tensordict")
         windows = tensordict.TensorDict({"x": table.unfold(0, WINDOW, 1)}, batch_size=[WINDOWS])
     gathers = {
         "numpy fancy index": lambda s, _: X[s[:, None] + np.arange(WINDOW)],
@@ -246,11 +246,11 @@ def test_indexing_peers(versus, X, starts, first_batch, each, ours, peer):
         "torchdata, in process",
     ],
 )
-def test_loader_peers(versus, X, y, peer):
+def test_loader_peers(versus, installed, X, y, peer):
     workers = next((int(word) for word in peer.split() if word.isdigit()), 0)
     kind = DataLoader
     if peer.startswith("torchdata"):
-        kind = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+        kind = installed(f"{peer}, an epoch", "torchdata.stateful_dataloader").StatefulDataLoader
     data = WindowDataset(X, y, window=WINDOW) if "__getitems__" in peer else MapStyle(X, y)
     other = kind(
         data, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0,
@@ -264,10 +264,11 @@ def test_loader_peers(versus, X, y, peer):
 
 
 @pytest.mark.peers
-def test_neuralforecast(versus, X, y, ours):
+def test_neuralforecast(versus, installed, X, y, ours):
     """What its training step does before the model, for the windows of one batch."""
-    pd = pytest.importorskip("pandas")
-    pytest.importorskip("neuralforecast")
+    row = "neuralforecast, windows of a training step"
+    installed(row, "neuralforecast")
+    pd = installed(row, "pandas")
     from neuralforecast.models import MLP
     from neuralforecast.tsdataset import TimeSeriesDataModule, TimeSeriesDataset
 
@@ -299,4 +300,4 @@ def test_neuralforecast(versus, X, y, ours):
         for _ in range(ROUND):
             step()
 
-    versus("neuralforecast, windows of a training step", steps, ours["in turn"], pairs=6)
+    versus(row, steps, ours["in turn"], pairs=6)

@@ -31,7 +31,7 @@ def copied(tmp_path):
     return Path(shutil.copy(README, tmp_path))
 
 
-def test_readme_says_what_the_runs_say():
+def test_pages_say_what_the_runs_say():
     done = python("benchmarks.readme", "--check")
     assert done.returncode == 0, done.stderr
 
@@ -49,12 +49,12 @@ def test_an_edited_figure_is_found_and_mended(copied):
 
 
 def test_text_around_the_markers_stays(copied):
-    (begin, end), (second, second_end) = map(markers, SECTIONS)
+    (begin, end), (second, second_end), (third, last) = map(markers, SECTIONS[README.name])
     between = f"{end}\nbetween\n{second}\n"
-    copied.write_text(f"above\n{begin}\nold\n{between}old\n{second_end}\nbelow\n")
+    copied.write_text(f"above\n{begin}\nold\n{between}old\n{second_end}\n{third}\n{last}\nbelow\n")
     assert python("benchmarks.readme", copied).returncode == 0
     text = copied.read_text()
-    assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{second_end}\nbelow\n")
+    assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{last}\nbelow\n")
     assert between in text and "old\n" not in text
     assert "window loading" in text and "| tuned | graph, compiled |" in text
 
@@ -70,8 +70,11 @@ def test_one_pair_of_markers_is_needed(text):
 
 def test_a_saved_run_becomes_the_reference_and_a_table(measured):
     (run,) = measured.runs
-    lines = [line for section in SECTIONS for line in markers(section)]
-    (measured.folder / "README.md").write_text("\n".join(lines))
+    (measured.folder / "docs").mkdir()
+    for page, sections in SECTIONS.items():
+        lines = [line for section in sections for line in markers(section)]
+        path = measured.folder / ("" if page == README.name else "docs") / page
+        path.write_text("\n".join(lines))
     for command in (("benchmarks.reference", run, "here"), ("benchmarks.readme",)):
         done = python(*command, cwd=measured.folder, path=[measured.folder])
         assert done.returncode == 0, done.stderr

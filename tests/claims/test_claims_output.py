@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import subprocess
@@ -6,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from tfa_perf.claims.chart import claims_chart
 from tfa_perf.claims.finding import found, not_measured
@@ -44,7 +46,7 @@ def test_markdown_has_a_row_a_finding_and_no_cell_more(findings):
     page = claims_markdown(findings, {"cpu": HOSTILE})
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert len(rows) == len(findings) + 1
-    assert {row.replace("\\|", "").count("|") for row in rows} == {9}
+    assert {row.replace("\\|", "").count("|") for row in rows} == {10}
     assert "<script" not in page.replace("\\<", "")
 
 
@@ -55,8 +57,18 @@ def test_json_is_strict_and_open_ranges_are_null(findings):
     assert tree["implied"]["ceiling"] == pytest.approx(1 / 0.22)
 
 
-def test_table_takes_text_with_brackets(findings):
-    assert claims_table(findings).row_count == len(findings)
+def test_table_fits_80_columns_and_takes_text_with_brackets(findings):
+    missing = not_measured("early-stopping", HOSTILE, "no such [device]")
+    table = claims_table([*findings, missing])
+    assert table.row_count == len(CLAIMS) + len(findings) + 2
+    text = io.StringIO()
+    Console(file=text, width=80).print(table)
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in text.getvalue()
+    assert sum("EXCEEDED" in line for line in lines) == sum(
+        f.verdict == "EXCEEDED" for f in findings
+    )
+    assert "no such [device]" in " ".join(text.getvalue().replace("│", " ").split())
 
 
 def test_log_ticks():
@@ -81,6 +93,7 @@ def test_the_command_measures_and_writes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1.75x to 2.63x" in " ".join(done.stdout.split())
     tree = json.loads((tmp_path / "out/claims.json").read_text())
+    assert tree["quick"] and tree["date"] and {"cpu", "torch", "python"} <= tree["machine"].keys()
     assert [f["claim"] for f in tree["findings"]] == ["data-loading", "memory-map", "memory-map"]
     for f in tree["findings"]:
         assert f["estimate"]["low"] <= f["estimate"]["value"] <= f["estimate"]["high"]

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         findings = measure(work, args.only or [about.id for about in CLAIMS], announce)
     console.print(claims_table(findings))
     console.print(LEGEND, highlight=False, markup=False)
-    content = claims_json(findings, machine)
+    content = claims_json(findings, machine, date=time.strftime("%Y-%m-%d"), quick=args.quick)
     files = {
         "claims.md": claims_markdown(findings, machine),
         "claims.json": content,

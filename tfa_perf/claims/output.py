@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +14,14 @@ from tfa_perf.claims.finding import Finding, to_json
 from tfa_perf.claims.implied import implied, implied_text
 from tfa_perf.claims.table import Claim, claim
 
-__all__ = ["claimed_range", "claims_json", "claims_markdown", "claims_table"]
+__all__ = [
+    "claimed_range",
+    "claims_json",
+    "claims_markdown",
+    "claims_rows",
+    "claims_table",
+    "escaped",
+]
 
 LEGEND = (
     "Intervals are those of the median, 95 % or more, from balanced AB/BA pairs. CONFIRMED: inside "
@@ -33,33 +41,58 @@ def claimed_range(about: Claim) -> str:
 
 
 def claims_table(findings: Sequence[Finding]) -> Table:
-    """One row a finding."""
-    table = Table(title="the report's claims", show_lines=True)
-    for heading in ("claim", "claimed", "measured by", "measured [95 %]", "A/A", "verdict"):
-        table.add_column(heading, overflow="fold")
-    for f in findings:
-        about = claim(f.claim)
-        again = "-" if f.again is None else f"{f.again.low:.2f}-{f.again.high:.2f}"
-        verdict = f.verdict if f.estimate is not None else f"{f.verdict}: {f.note}"
+    """A row a claim, and below it one for each way in which it was measured; fits 80 columns."""
+    table = Table(title="the report's claims")
+    table.add_column("claim, and measured by", overflow="fold")
+    table.add_column("claimed", no_wrap=True)
+    table.add_column("measured [95 %]", min_width=15)
+    for heading in ("A/A", "verdict"):
+        table.add_column(heading, no_wrap=True)
+
+    def add(*cells: str) -> None:
         # Text may hold brackets, which rich reads as markup.
-        cells = (about.wording, claimed_range(about), f.variant, f.measured, again, verdict)
         table.add_row(*(cell.replace("[", "\\[") for cell in cells))
+
+    for id, mine in groupby(findings, key=lambda f: f.claim):
+        about = claim(id)
+        table.add_section()
+        add(about.wording, claimed_range(about))
+        for f in mine:
+            add(f"- {f.variant}", "", f.measured, _again(f), f.verdict)
+            if f.estimate is None and f.note:
+                add(f"  {f.note}")
     return table
 
 
+def _again(f: Finding) -> str:
+    return "-" if f.again is None else f"{f.again.low:.2f}-{f.again.high:.2f}"
+
+
 def claims_markdown(findings: Sequence[Finding], machine: Mapping[str, str]) -> str:
-    """The table with workloads, what was compared and the machine."""
+    """The page: the report's arithmetic, the machine, the chart and the table."""
     lines = [
         "# The report's claims, measured",
         "",
-        _markdown(implied_text()),
+        escaped(implied_text()),
         "",
-        _markdown("Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items())),
+        escaped("Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items())),
         "",
         "![claims](claims.svg)",
         "",
-        "| claim | claimed | measured by | measured [95 %] | verdict | workload | outputs | note |",
-        "|---|---|---|---|---|---|---|---|",
+        *claims_rows(findings),
+        "",
+        LEGEND,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def claims_rows(findings: Sequence[Finding]) -> list[str]:
+    """A Markdown table with workloads and what was compared, one row a finding."""
+    lines = [
+        "| claim | claimed | measured by | measured [95 %] | A/A | verdict | workload | outputs "
+        "| note |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for f in findings:
         about = claim(f.claim)
@@ -68,28 +101,33 @@ def claims_markdown(findings: Sequence[Finding], machine: Mapping[str, str]) -> 
             claimed_range(about),
             f.variant,
             f.measured,
+            _again(f),
             f.verdict,
             f.workload,
             f.compared,
             f.note or "-",
         )
-        lines.append("| " + " | ".join(map(_markdown, cells)) + " |")
-    return "\n".join([*lines, "", LEGEND, ""])
+        lines.append("| " + " | ".join(map(escaped, cells)) + " |")
+    return lines
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it is, inside a table too."""
     for character in "\\`*_{}[]<>|#~$":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())
 
 
-def claims_json(findings: Sequence[Finding], machine: Mapping[str, str]) -> str:
+def claims_json(
+    findings: Sequence[Finding], machine: Mapping[str, str], *, date: str = "", quick: bool = False
+) -> str:
     """Everything, for `tfa-perf report` and for other programs."""
     together = implied()
     tree: dict[str, Any] = {
         "format": "tfa-perf claims",
         "version": 1,
+        "date": date,
+        "quick": quick,
         "machine": dict(machine),
         "implied": {
             "low": together.low,

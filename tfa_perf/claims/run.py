@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Collection, Iterator
 
+import numba
+import numpy as np
 import torch
 
 from tfa_perf.claims.epochs import measure_early_stopping, measure_total
@@ -65,6 +68,10 @@ def measure(
 def describe_machine(device: torch.device) -> dict[str, str]:
     """CPU, cores and system, thread count, device and versions."""
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
-    return machine(
-        {"threads": str(torch.get_num_threads()), **gpu, "torch": str(torch.__version__)}
-    )
+    return {
+        **machine({"threads": str(torch.get_num_threads()), **gpu}),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }

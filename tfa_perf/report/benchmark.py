@@ -117,7 +117,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     ratio, floor = (Ratio(**row[key]) if row[key] else None for key in ("ratio", "floor"))
     share = row["share_of_peak"]
     return (
-        _name(row),
+        row["name"],
         *("-" if row[key] is None else duration(row[key]) for key in ("before_s", "after_s")),
         with_coverage(ratio) or "-",
         span(floor) or "-",
@@ -126,12 +126,6 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         rate(row["bytes_per_s"], "B/s"),
         "" if share is None else f"{share:.0%} {row['peak']}",
     )
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    # Those of bottlenecks come from names of tests, those of others hold names of functions.
-    name: str = row["name"]
-    return name.replace("_", " ") if row["table"] == "bottleneck" else name
 
 
 def span(ratio: Ratio | None) -> str:

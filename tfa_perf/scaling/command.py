@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
                     console.print(f"         left out: {left.size:,} {left.side}: {left.why}")
     files = {f"{r.sweep.id}.svg": sweep_plot(r) for r in results if r.points}
     files["scaling.md"] = scaling_markdown(results, machine)
-    files["scaling.json"] = scaling_json(results, machine)
+    files["scaling.json"] = scaling_json(
+        results, machine, date=time.strftime("%Y-%m-%d"), quick=args.quick
+    )
     for name, content in files.items():
         write_whole(args.out / name, content)
     console.print(f"wrote {args.out / 'scaling.md'}, scaling.json and {len(files) - 2} plots")

@@ -21,11 +21,15 @@ LEGEND = (
 )
 
 
-def scaling_json(results: Sequence[Swept], machine: Mapping[str, str]) -> str:
+def scaling_json(
+    results: Sequence[Swept], machine: Mapping[str, str], *, date: str = "", quick: bool = False
+) -> str:
     """Everything, for `tfa-perf report` and for other programs."""
     tree = {
         "format": "tfa-perf scaling",
         "version": 1,
+        "date": date,
+        "quick": quick,
         "machine": dict(machine),
         "sweeps": [_sweep(swept) for swept in results],
     }
