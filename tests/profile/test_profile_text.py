@@ -127,7 +127,7 @@ def test_text_has_bars_paths_and_verdict() -> None:
     ("width", "shown"),
     [
         (90, "ms/step other > import > <module> (torch/nn/modules/__init__.py)"),
-        (70, "ms/step other > ... > <module> (...modules/__init__.py)"),
+        (70, "ms/step other > ... > <module> (...ules/__init__.py)"),
         (50, "ms/step other > ... > <module>"),
     ],
 )
