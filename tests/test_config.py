@@ -102,6 +102,12 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, text, words):
         assert word in message
 
 
+def test_a_folder_of_its_name_hides_no_bundled_config(tmp_path, monkeypatch):
+    (tmp_path / "tuned").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config("tuned") == load_config(bundled_configs() / "tuned.yaml")
+
+
 def test_a_missing_file_and_an_unknown_name_say_so(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "no.yaml")

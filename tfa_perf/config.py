@@ -167,7 +167,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     ConfigError : the file cannot be read, or a key or value is not allowed.
     """
     path = Path(source)
-    if not path.exists() and path.suffix == "" and path.parent == Path():
+    # A folder of that name, as runs may be called, hides no bundled config.
+    if not path.is_file() and path.suffix == "" and path.parent == Path():
         named = bundled_configs() / f"{path.name}.yaml"
         if not named.is_file():
             known = ", ".join(sorted(p.stem for p in bundled_configs().glob("*.yaml")))

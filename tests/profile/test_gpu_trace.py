@@ -192,6 +192,14 @@ def test_merged_intervals() -> None:
     assert merged([]) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_trace_that_does_not_fit_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "t.json.gz.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_trace(tmp_path / "t.json.gz", [])
+    assert not list(tmp_path.iterdir())
+
+
 def test_written_trace_has_the_phases_as_their_own_track(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "trace.json.gz", EVENTS)
     events = read_events(path)

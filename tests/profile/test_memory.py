@@ -120,6 +120,23 @@ def test_a_killed_program_has_no_profile_but_its_exit_code(
     assert "no memory profile: the program ended with code 7" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_file_that_does_not_fit_leaves_the_others_and_the_exit_code(
+    script: Callable[[str], Path], profile_command: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("memray")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "memory.html.partial").symlink_to("/dev/full")
+    done = profile_command("--memory", "--", str(script("raise SystemExit(3)")))
+    assert done.returncode == 3, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "cannot write" in line]
+    assert lines == [
+        f"tfa_perf.profile: cannot write {out / 'memory.html'}: No space left on device"
+    ]
+    assert {path.name for path in out.iterdir()} == {"memory.collapsed", "memory.json"}
+
+
 def test_without_memray_the_error_names_the_command(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:

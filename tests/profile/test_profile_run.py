@@ -147,6 +147,25 @@ def test_exit_codes_and_errors_are_the_program_s_own(
     assert (result.times is None) == (code in (143, 7))
 
 
+@pytest.mark.parametrize("name", ["nosuch", "json.nosuch", "wsgiref", "broken", "broken.x"])
+def test_a_module_that_cannot_be_found_is_told_as_python_tells_it(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("import nosuch_dependency")
+    plain = subprocess.run([sys.executable, "-m", name], cwd=tmp_path, capture_output=True)
+    with (tmp_path / "err").open("wb") as err:
+        result = run_profiled(
+            ["-m", name], tmp_path / "out", sampler="none", cwd=tmp_path, stderr=err
+        )
+    assert result.exit_code == plain.returncode == 1
+    text = (tmp_path / "err").read_text()
+    # Python's own trace has lines of runpy.
+    wanted = [x for x in plain.stderr.decode().splitlines() if "runpy" not in x]
+    assert text.splitlines() == wanted
+    assert ("Traceback" in text) == name.startswith("broken")
+
+
 def test_program_sees_the_interpreter_it_expects(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -286,6 +305,8 @@ def test_killed_program_still_gives_its_stacks(
         ([], "nothing to run"),
         (["--"], "nothing to run"),
         (["--", "absent.py"], "absent.py"),
+        (["--", "torchrun", "x.py"], "-m torch.distributed.run"),
+        (["--", "/usr/bin/python3", "script.py"], "leave '/usr/bin/python3' out"),
         (["--", "-m"], "-m needs"),
         (["--steps", "3", "--", "x.py"], "--config"),
         (["--config", "c.yaml", "--", "x.py"], "not both"),

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ RUN = Run("[b]run", [Stack(MAIN, DEEP, 0.7), Stack(MAIN, ("other",), 0.3)], 9, 4
           rate=100, note="9 steps", verdict="data wait 38 %: try [this]")  # fmt: skip
 
 
-def printed(encoding: str = "utf-8", **options: Any) -> str:
+def printed(run: Run = RUN, encoding: str = "utf-8", width: int = 80, **options: Any) -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_text(Console(file=stream, width=80, **options), RUN)
+    print_text(Console(file=stream, width=width, **options), run)
     stream.seek(0)
     return stream.read()
 
@@ -122,10 +123,26 @@ def test_text_has_bars_paths_and_verdict() -> None:
     assert max(len(line) for line in text.splitlines() if "ms/step" in line) <= 80
 
 
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (90, "ms/step other > import > <module> (torch/nn/modules/__init__.py)"),
+        (70, "ms/step other > ... > <module> (...ules/__init__.py)"),
+        (50, "ms/step other > ... > <module>"),
+    ],
+)
+def test_a_place_too_long_loses_its_beginning_first(width: int, shown: str) -> None:
+    frames = ("other", "import", "<module> (torch/nn/modules/__init__.py)")
+    text = printed(replace(RUN, stacks=[Stack(MAIN, frames, 1.0)]), width=width)
+    (line,) = [line for line in text.splitlines() if "<module>" in line]
+    assert line.endswith(shown)
+    assert len(line) <= width
+
+
 def test_colours_are_for_terminals_and_blocks_for_unicode() -> None:
     assert "\x1b" not in printed()
     assert "\x1b[" in printed(force_terminal=True, color_system="truecolor")
-    assert 22 * "#" in printed("ascii")
+    assert 22 * "#" in printed(encoding="ascii")
 
 
 STEPS = (

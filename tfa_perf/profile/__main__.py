@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tfa_perf.interrupts import exit_code, interruptible
+from tfa_perf.profile.atomic import write_each
 from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.command_line import parse, program_name
 from tfa_perf.profile.flame_svg import write_svg
@@ -48,7 +49,9 @@ def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) 
         console.print(f"tfa_perf.profile: {error}", markup=False, soft_wrap=True)
         return 2
     except OSError as error:
-        console.print(f"tfa_perf.profile: cannot write to {options.out}: {error}", markup=False)
+        where = error.filename or options.out
+        text = f"tfa_perf.profile: cannot write {where}: {error.strerror or error}"
+        console.print(text, markup=False, soft_wrap=True)
         return 1
     files, problems = list(result.files), list(result.problems)
     for rank in result.ranks:
@@ -62,8 +65,9 @@ def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) 
         (PICTURE_FILE, lambda path: write_svg(path, shown)),
         (PAGE_FILE, lambda path: write_page(path, runs, title=title, selector=len(runs) > 1)),
     ]
-    for name, write in writers:
-        problems += _write(options.out / name, write, files)
+    written, unwritten = write_each((options.out / name, write) for name, write in writers)
+    files = [*reversed(written), *files]
+    problems += unwritten
     if result.ranks:
         show_ranks(console, runs)
     if options.text:
@@ -74,15 +78,6 @@ def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) 
     for problem in problems:
         console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
     return result.exit_code or show_conditions(console, runs, options.fail_if)
-
-
-def _write(path: Path, write: Callable[[Path], Path], files: list[Path]) -> list[str]:
-    """Add the file to `files`; the problem where it cannot be written."""
-    try:
-        files.insert(0, write(path))
-    except OSError as error:
-        return [f"cannot write {path}: {error.strerror}"]
-    return []
 
 
 def _profile_memory(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:

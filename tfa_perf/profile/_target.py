@@ -178,6 +178,16 @@ def _run_script(script: str) -> None:
     exec(code, main.__dict__)
 
 
+def _run_module(name: str) -> None:
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        if _without_launcher(error.__traceback__) is not None:
+            raise
+        # No line of the program has run: the one line that `python -m` prints of it.
+        raise SystemExit(f"{sys.executable}: {error}") from None
+
+
 def _is_archive(script: str) -> bool:
     import zipfile
 
@@ -202,7 +212,7 @@ def main() -> None:
     try:
         if program[0] == "-m":
             sys.argv = program[1:]
-            runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+            _run_module(program[1])
         else:
             sys.argv = program
             _run_script(program[0])

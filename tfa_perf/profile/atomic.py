@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -18,3 +19,22 @@ def write_text(path: str | Path, text: str) -> Path:
         with contextlib.suppress(OSError):
             partial.unlink()
     return path
+
+
+def write_each(
+    writers: Iterable[tuple[Path, Callable[[Path], Path]]],
+) -> tuple[list[Path], list[str]]:
+    """Write each path by its function: those written, and a line for each that cannot be.
+
+    What does not fit on a full disk leaves the others.
+    """
+    problems: list[str] = []
+
+    def attempt(path: Path, write: Callable[[Path], Path]) -> list[Path]:
+        try:
+            return [write(path)]
+        except OSError as error:
+            problems.append(f"cannot write {path}: {error.strerror or error}")
+            return []
+
+    return [path for pair in writers for path in attempt(*pair)], problems

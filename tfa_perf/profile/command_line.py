@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from tfa_perf.profile.pyspy import RATE
 
 __all__ = ["parse", "program_name"]
 
+_INTERPRETER = re.compile(r"python[\d.]*(\.exe)?")
 _DESCRIPTION = "Run a training program and show where its steps' time goes."
 _USAGE = """python -m tfa_perf.profile [options] -- script.py args...
        python -m tfa_perf.profile [options] -- -m package.module args...
@@ -161,8 +163,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     elif program[0] == "-m":
         if len(program) < 2:
             parser.error("-m needs a module name after it")
+    elif _INTERPRETER.fullmatch(Path(program[0]).name):
+        parser.error(f"leave {program[0]!r} out: what follows -- is run by this interpreter")
     elif not Path(program[0]).exists():
-        parser.error(f"cannot find the script {program[0]!r}; check the path")
+        parser.error(_no_script(program[0]))
     if not 1 <= options.rate <= 1000:
         parser.error(f"--rate is {options.rate}; give 1 to 1000 samples per second")
     if not 0 <= options.gpu_trace <= 1000:
@@ -180,6 +184,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out {options.out} is a file; give a folder")
     return options, program
+
+
+def _no_script(name: str) -> str:
+    if name == "torchrun":
+        return "torchrun is no script; give -- -m torch.distributed.run with the same arguments"
+    return f"cannot find the script {name!r}; check the path, or give a module as -- -m NAME"
 
 
 def _check_memory(parser: _Parser, options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import gzip
 import json
 import os
@@ -20,7 +21,6 @@ from tfa_perf.profile.gpu_events import (
     device_work,
     opened_phases,
     phase_spans,
-    read_events,
     step_intervals,
 )
 
@@ -202,14 +202,12 @@ def write_trace(path: str | Path, events: Sequence[Event]) -> Path:
     path = Path(path)
     document = {"displayTimeUnit": "ms", "traceEvents": [*events, *phase_track(events)]}
     partial = path.with_name(f"{path.name}.partial")
-    with gzip.open(partial, "wt", encoding="utf-8", compresslevel=6) as file:
-        json.dump(document, file, separators=(",", ":"))
-    os.replace(partial, path)
+    try:
+        with gzip.open(partial, "wt", encoding="utf-8", compresslevel=6) as file:
+            json.dump(document, file, separators=(",", ":"))
+        os.replace(partial, path)
+    finally:
+        # On a full disk it would keep the other files out.
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return path
-
-
-def collect_trace(raw: Path, path: Path) -> GpuTrace | None:
-    """Summarize the trace `raw` as the program wrote it, and write it with its phases to `path`."""
-    events = read_events(raw)
-    write_trace(path, events)
-    return summarize(events)

@@ -9,10 +9,11 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.atomic import write_each, write_text
 from tfa_perf.profile.flame import Node, build_tree
 from tfa_perf.profile.icicle import PRUNE_SHARE, Chart
 from tfa_perf.profile.launch import Stream, WorkFiles, launch
@@ -45,7 +46,8 @@ class MemoryProfile:
     that were alive at the peak, root first as for time, weights in MiB; None when the program ended
     without running its exit handlers. `gpu` has, for each phase, the most MiB that torch had
     allocated on the GPU where the phase began or ended or set a new peak: the phase that set the
-    run's peak has it exactly, for others it is a lower bound. Empty without CUDA.
+    run's peak has it exactly, for others it is a lower bound. Empty without CUDA. `files` are
+    those written and `problems` says which could not be.
     """
 
     command: tuple[str, ...]
@@ -53,6 +55,7 @@ class MemoryProfile:
     stacks: list[Stack] | None
     gpu: dict[str, float]
     files: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def peak_mib(self) -> float:
@@ -152,10 +155,11 @@ def run_memory(
         gpu = json.loads(files.phases.read_text(encoding="utf-8"))["gpu_memory"]
         stacks = root_at_phases(peak_samples(files.memory))
     found = MemoryProfile(tuple(command), ended.code, stacks, gpu, ())
-    return replace(found, files=_write(out_dir, found, label))
+    written, problems = _write(out_dir, found, label)
+    return replace(found, files=tuple(written), problems=tuple(problems))
 
 
-def _write(out_dir: Path, found: MemoryProfile, label: str) -> tuple[Path, ...]:
+def _write(out_dir: Path, found: MemoryProfile, label: str) -> tuple[list[Path], list[str]]:
     stacks = found.stacks or []
     counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for stack in stacks:
@@ -173,8 +177,11 @@ def _write(out_dir: Path, found: MemoryProfile, label: str) -> tuple[Path, ...]:
     title = f"What {label} holds in memory at its peak"
     top = f"<p>{html.escape(' '.join(('python', *found.command)))}</p>"
     groups = [("", [memory_chart(stacks, label)])]
-    return (
-        write_text(out_dir / MEMORY_PAGE, chart_page(title, top, groups, note=_NOTE)),
-        write_text(out_dir / MEMORY_STACKS, "".join(lines)),
-        write_text(out_dir / MEMORY_FILE, json.dumps(document, indent=1) + "\n"),
+    texts = {
+        MEMORY_FILE: json.dumps(document, indent=1) + "\n",
+        MEMORY_STACKS: "".join(lines),
+        MEMORY_PAGE: chart_page(title, top, groups, note=_NOTE),
+    }
+    return write_each(
+        (out_dir / name, partial(write_text, text=text)) for name, text in texts.items()
     )

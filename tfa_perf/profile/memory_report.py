@@ -50,3 +50,5 @@ def show_memory(console: Console, profile: MemoryProfile, label: str) -> None:
     )
     for file in profile.files:
         console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
+    for problem in profile.problems:
+        console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.atomic import write_each, write_text
 from tfa_perf.profile.attach import sample_running
 from tfa_perf.profile.children import read_children
 from tfa_perf.profile.flame import collapsed, speedscope
-from tfa_perf.profile.gpu_trace import GpuTrace, collect_trace
+from tfa_perf.profile.gpu_events import read_events
+from tfa_perf.profile.gpu_trace import GpuTrace, summarize, write_trace
 from tfa_perf.profile.launch import SAMPLERS, Ended, Sampler, Stream, WorkFiles, launch
 from tfa_perf.profile.machine import machine, versions
 from tfa_perf.profile.pyspy import RATE
-from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable, write_run
+from tfa_perf.profile.run_file import RUN_FILE, RunFile, SamplerUsed, StackTable, write_run
 from tfa_perf.profile.samples import read_samples
 from tfa_perf.profile.stacks import Stack, Window, leave_out, root_at_phases
 from tfa_perf.profile.steps import COMPILE_PHASES, PhaseTimes, mark_of
@@ -79,25 +81,16 @@ def _collect(
             stacks = root_at_phases(samples, window)
         except (OSError, ValueError) as error:
             ended = ended._replace(reason=f"{ended.reason}, but it left no usable stacks: {error}")
-    gpu_trace, traced = None, list[Path]()
+    gpu_trace, events = None, list[dict[str, Any]]()
     if times is not None and files.trace.exists():
         try:
-            gpu_trace = collect_trace(files.trace, out_dir / TRACE_FILE)
-            traced.append(out_dir / TRACE_FILE)
+            events = read_events(files.trace)
+            gpu_trace = summarize(events)
         except ValueError as error:
             times = replace(times, gpu_trace_problem=f"no GPU trace: {error}")
     if times is not None and times.compile_steps:
         stacks = leave_out(stacks, COMPILE_PHASES)
-    return _save(command, ended, rate, out_dir, labels, stacks, times, gpu_trace, traced)
-
-
-def _try(write: Callable[[], Path], out_dir: Path, problems: list[str]) -> list[Path]:
-    """What was written; a file that does not fit leaves the others and the program's exit code."""
-    try:
-        return [write()]
-    except OSError as error:
-        problems.append(f"cannot write {error.filename or out_dir}: {error.strerror}")
-        return []
+    return _save(command, ended, rate, out_dir, labels, stacks, times, gpu_trace, events)
 
 
 def _save(
@@ -109,7 +102,7 @@ def _save(
     stacks: list[Stack],
     times: PhaseTimes | None,
     gpu_trace: GpuTrace | None,
-    traced: Sequence[Path],
+    events: Sequence[Mapping[str, Any]],
 ) -> ProfileResult:
     sampler, reason = ended.sampler, ended.reason
     environment = times.environment if times else {}
@@ -128,15 +121,19 @@ def _save(
         gpu_trace=gpu_trace,
         samples=StackTable.of(stacks),
     )
-    writers: list[Callable[[], Path]] = [lambda: write_run(out_dir, run)]
+    writers: list[tuple[Path, Callable[[Path], Path]]] = [
+        (out_dir / RUN_FILE, lambda path: write_run(path.parent, run))
+    ]
     if stacks:
         document = json.dumps(speedscope(stacks, " ".join(command)))
         writers += [
-            lambda: write_text(out_dir / SPEEDSCOPE_FILE, document),
-            lambda: write_text(out_dir / COLLAPSED_FILE, collapsed(stacks)),
+            (out_dir / SPEEDSCOPE_FILE, lambda path: write_text(path, document)),
+            (out_dir / COLLAPSED_FILE, lambda path: write_text(path, collapsed(stacks))),
         ]
-    problems: list[str] = []
-    written = [*traced, *(path for write in writers for path in _try(write, out_dir, problems))]
+    if events:
+        # Last, as by far the largest.
+        writers.append((out_dir / TRACE_FILE, lambda path: write_trace(path, events)))
+    written, problems = write_each(writers)
     return ProfileResult(
         command,
         ended.code,
@@ -236,7 +233,9 @@ def _collect_ranks(
     for path in sorted(files.ranks.glob("*.pid"), key=lambda path: int(path.stem)):
         rank = int(path.stem)
         folder = out_dir / f"rank{rank}"
-        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            # On a full disk its files cannot be written either, which is said of each.
+            folder.mkdir(exist_ok=True)
         its = ended._replace(pid=int(path.read_text(encoding="utf-8")))
         named = labels._replace(name=f"{labels.name} rank {rank}")
         own = files.of_rank(rank)

@@ -17,6 +17,8 @@ __all__ = ["Path", "hottest", "print_text"]
 
 _BAR = 30
 _PATHS = 10
+# Fewer characters name no file.
+_PLACE = 8
 
 
 class Path(NamedTuple):
@@ -79,4 +81,8 @@ def _elided(frames: tuple[str, ...], room: int) -> str:
     while len(text) > room and first < len(frames) - 1:
         first += 1
         text = " > ".join((frames[0], "...", *frames[first:]))
-    return text if len(text) <= room else text.rsplit(" (", 1)[0]
+    if len(text) <= room:
+        return text
+    # The end of a path says more than its beginning.
+    whole, _, place = text.rpartition(" (")
+    return f"{whole} (...{place[-left:]}" if (left := room - len(whole) - 5) >= _PLACE else whole

@@ -36,7 +36,7 @@ RULES = (
         "data wait",
         ("data_wait",),
         0.15,
-        "try WindowLoader for windows of a table, or DataLoader workers (num_workers=..., "
+        "try WindowLoader for windows of a table, or more DataLoader workers (num_workers=..., "
         "persistent_workers=True) where cores are free",
         "cpu",
     ),
