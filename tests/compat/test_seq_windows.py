@@ -49,9 +49,7 @@ def test_columns_of_a_wider_table_nan_and_flat_labels():
     found = batches(SeqWindows(wide[:, ::2], Y[:, 0], 4, 3, 20, 7))
     assert_equal(found, batches(Legacy(wide[:, ::2], Y, 4, 3, 20, 7)))
     wide[10, 2] = np.nan
-    assert_equal(
-        batches(SeqWindows(wide, Y, 4, 3, 20, 7)), batches(Legacy(wide, Y, 4, 3, 20, 7))
-    )
+    assert_equal(batches(SeqWindows(wide, Y, 4, 3, 20, 7)), batches(Legacy(wide, Y, 4, 3, 20, 7)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

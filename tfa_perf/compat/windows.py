@@ -33,8 +33,8 @@ class SeqWindows(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Parameters
     ----------
-    X : [N, F] numbers, a memory map included. Used without a copy if it is C-contiguous and float32,
-        float64 or float16; else copied to float32.
+    X : [N, F] numbers, a memory map included. Used without a copy if it is C-contiguous and
+        float32, float64 or float16; else copied at the start.
     y : [N, 1] or [N] numbers.
     T : rows in a window.
     start, end : last rows of the first and of the last window; no window if ``end < start``.
