@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from examples import data
+from tfa_perf.claims.measure import Ratio, interleave, paired_ratio
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
@@ -66,7 +67,7 @@ class Result(NamedTuple):
     name: str
     stock_s: float
     ours_s: float
-    ratio: Any
+    ratio: Ratio
 
 
 def diff(name: str) -> list[str]:
@@ -78,16 +79,13 @@ def diff(name: str) -> list[str]:
     return [line for line in difflib.ndiff(stock, ours) if line[:2] in ("- ", "+ ")]
 
 
-def compare(name: str, *, pairs: int = 10, tiny: bool = False) -> Result:
-    """Run either side once and compare the outputs, then both in turn.
+def checked(name: str, *, tiny: bool = False) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Run either side once, compare the outputs, and give the two back: stock, ours.
 
     Raises
     ------
     AssertionError : the outputs differ by more than rounding.
     """
-    # Imported here: torch takes its threads from the environment.
-    from tfa_perf.claims.measure import interleave, paired_ratio
-
     example = EXAMPLES[name]
     made = example.make(example.tiny if tiny else example.rows)
     if example.frame:
@@ -104,7 +102,12 @@ def compare(name: str, *, pairs: int = 10, tiny: bool = False) -> Result:
     np.testing.assert_allclose(
         found[example.settled :], wanted[example.settled :], rtol=1e-3, atol=1e-4
     )
-    before, after = interleave(stock, ours, pairs)
+    return stock, ours
+
+
+def compare(name: str, pairs: int) -> Result:
+    """Run both sides in turn, once they are `checked`."""
+    before, after = interleave(*checked(name), pairs)
     return Result(
         name, statistics.median(before), statistics.median(after), paired_ratio(before, after)
     )
@@ -114,7 +117,7 @@ def table(results: Sequence[Result]) -> list[str]:
     """The results as a Markdown table."""
     lines = [
         "| example | stock ms | ours ms | stock/ours [95 %] | ours is |",
-        "|---|---|---|---|---|",
+        "|---|---:|---:|---:|---|",
     ]
     return lines + [
         f"| {EXAMPLES[r.name].title} | {1e3 * r.stock_s:.1f} | {1e3 * r.ours_s:.1f} | {r.ratio} "
@@ -142,23 +145,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.compare", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EXAMPLES)} or all")
     parser.add_argument("--pairs", type=int, default=10, help="timed runs of either (default 10)")
-    parser.add_argument("--tiny", action="store_true", help="a few rows: whether they run at all")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the outputs on a few rows, without timing"
+    )
     parser.add_argument("--write", action="store_true", help="write README.md (figures with all)")
     options = parser.parse_args(argv)
     names = list(EXAMPLES) if options.names == ["all"] else options.names
     for name in names:
         if name not in EXAMPLES:
             parser.error(f"{name!r} is no example; there are {', '.join(EXAMPLES)}")
+    if options.pairs < 6:
+        parser.error(f"{options.pairs} pairs have no 95 % interval; give 6 or more")
     _be_quiet()
     results = []
     for name in names:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            results.append(compare(name, pairs=options.pairs, tiny=options.tiny))
+            if options.check:
+                checked(name, tiny=True)
+            else:
+                results.append(compare(name, options.pairs))
+        if options.check:
+            print(f"{name}: both sides give the same")
     if results:
         print("\n".join(table(results)))
     if options.write:
         text = section("diffs", diffs(), README.read_text(encoding="utf-8"))
-        if names == list(EXAMPLES) and not options.tiny:
+        if len(results) == len(EXAMPLES):
             text = section("figures", [_machine(), "", *table(results)], text)
         README.write_text(text, encoding="utf-8")
     return 0

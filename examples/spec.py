@@ -6,6 +6,6 @@ SPEC = {
     "features": [
         {"name": f"{op.lower()}_{w}", "op": op, "window": w}
         for w in WINDOWS
-        for op in ("SMA", "EMA", "ZWIN")
+        for op in ("SMA", "EMA", "VOLATILITY")
     ],
 }

@@ -11,7 +11,7 @@ def features(bars):
     for w in WINDOWS:
         made[f"sma_{w}"] = close.rolling(w).mean()
         made[f"ema_{w}"] = close.ewm(span=w, adjust=False).mean()
-        made[f"zwin_{w}"] = (close - made[f"sma_{w}"]) / close.rolling(w).std(ddof=0)
+        made[f"volatility_{w}"] = close.rolling(w).std(ddof=0)
     return pd.DataFrame(made).to_numpy("float32")
 
 

@@ -9,9 +9,9 @@ from examples.spec import WINDOWS
 def features(bars):
     close, made = pl.col("close"), []
     for w in WINDOWS:
-        mean, ema = close.rolling_mean(w), close.ewm_mean(span=w, adjust=False)
-        zwin = (close - mean) / close.rolling_std(w, ddof=0)
-        made += [mean.alias(f"sma_{w}"), ema.alias(f"ema_{w}"), zwin.alias(f"zwin_{w}")]
+        made.append(close.rolling_mean(w).alias(f"sma_{w}"))
+        made.append(close.ewm_mean(span=w, adjust=False).alias(f"ema_{w}"))
+        made.append(close.rolling_std(w, ddof=0).alias(f"volatility_{w}"))
     return bars.select(made).cast(pl.Float32).to_numpy(order="c")
 
 

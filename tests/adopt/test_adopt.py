@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from tfa_perf.adopt.pieces import PIECES
 from tfa_perf.cli import main
 from tfa_perf.profile.gpu_trace import GpuTrace
 from tfa_perf.profile.laps import Lap
-from tfa_perf.profile.run_file import RunFile, read_run
-from tfa_perf.profile.sampler import run_profiled
+from tfa_perf.profile.phases import Recorder
+from tfa_perf.profile.run_file import RunFile, SamplerUsed, StackTable
+from tfa_perf.profile.steps import StepLog
 from tfa_perf.profile.verdict import RULES
 
 TRAIN = """
@@ -115,26 +117,22 @@ def test_nothing_to_run(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> RunFile:
-    """A run of a few steps whose phases the tests below choose."""
-    folder = tmp_path_factory.mktemp("run")
-    script = folder / "steps.py"
-    script.write_text(
-        "import torch\n"
-        "w = torch.nn.Parameter(torch.ones(3))\n"
-        "optimizer = torch.optim.SGD([w], lr=0.1)\n"
-        "for _ in range(9):\n"
-        "    (w * w).sum().backward()\n"
-        "    optimizer.step()\n"
-    )
-    run_profiled([str(script)], folder, sampler="none", max_steps=5)
-    run = read_run(folder)
-    assert run.times is not None and run.times.steps == 5 and run.exit_code == 0
-    return run
+def measured() -> RunFile:
+    """A run of a few steps, whose phases the tests below choose."""
+    recorder = Recorder()
+    log = StepLog(recorder)
+    for _ in range(5):
+        log.cut()
+    now = datetime.now(timezone.utc)
+    return RunFile(
+        name="train", command=["train.py"], exit_code=0, started=now, finished=now, wall_s=10.0,
+        versions={}, machine={}, sampler=SamplerUsed(name="none", reason="asked", rate=100),
+        times=log.finish(), samples=StackTable(frames=[], stacks=[]),
+    )  # fmt: skip
 
 
 def of(run: RunFile, phases: dict[str, float], trace_busy_ms: float = 0, **machine: str) -> Any:
-    """Advice on a run of 4 steps of 2.5 s each, with these seconds of phases and ``other``."""
+    """Advice on 4 steps of 2.5 s each, with these seconds of phases and ``other``."""
     lap = Lap(10.0, {"other": 10.0 - sum(phases.values()), **phases}, {})
     assert run.times is not None
     times = replace(run.times, measured=lap)

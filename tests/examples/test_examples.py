@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from examples.compare import EXAMPLES, README, compare, diff, diffs, main, section
+from examples.compare import EXAMPLES, README, checked, diff, diffs, main, section
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,12 +37,11 @@ def test_both_sides_of_all_run_and_agree() -> None:
         pytest.importorskip(library)
     # One process for all: most of the time is their imports.
     done = subprocess.run(
-        [sys.executable, "-m", "examples.compare", "all", "--tiny", "--pairs", "1"],
+        [sys.executable, "-m", "examples.compare", "all", "--check"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines()[2:]]
-    assert rows == [example.title for example in EXAMPLES.values()]
+    assert done.stdout.splitlines() == [f"{name}: both sides give the same" for name in EXAMPLES]
 
 
 def test_sides_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +51,22 @@ def test_sides_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     right = ours.features
     monkeypatch.setattr(ours, "features", lambda bars: right(bars) * 1.01)
     with pytest.raises(AssertionError):
-        compare("pandas_features", pairs=1, tiny=True)
+        checked("pandas_features", tiny=True)
+
+
+def test_before_and_after_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pandas")
+    assert main(["pandas_features", "--pairs", "6"]) == 0
+    *_, row = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"\| pandas features \| [\d.]+ \| [\d.]+ \| [\d.]+x \[[\d.]+, [\d.]+\] \| [a-z ]+ \|", row
+    )
 
 
 def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["plane_loop"])
     assert "'plane_loop' is no example; there are plain_loop" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["plain_loop", "--pairs", "5"])
+    assert "give 6 or more" in capsys.readouterr().err

@@ -204,8 +204,8 @@ def run_profiled(
     rate : samples per second.
     gpu_trace : how many steps after warm-up to trace on the GPU, kept out of the times; 0 for none.
     max_steps, max_seconds : end the program, as by ``sys.exit(0)``, after so many steps, or with a
-        step that ends so many seconds after its first one; 0 for its own end. The first three
-        steps are run in any case, and torchrun's ranks to their own end.
+        step that ends so many seconds after its first one; 0 for its own end. Three steps
+        are done however long they take; torchrun's ranks run to their own end.
     name, config : what `run.json` calls the run (default: `out_dir`'s name), and the settings it
         ran under, where known.
     env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
