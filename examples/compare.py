@@ -57,7 +57,7 @@ EXAMPLES = {
     "polars_features": Example(
         "polars features", "features", data.columns, 200_000, 1_200, 1_000, "polars"
     ),
-    "live_bars": Example("Live bars, one at a time", "scores", data.live_bars, 1_500, 1_005),
+    "live_bars": Example("Live bars, one at a time", "scores", data.live_bars, 1_100, 1_005),
 }
 
 

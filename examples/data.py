@@ -21,7 +21,7 @@ def columns(rows: int = 200_000) -> dict[str, np.ndarray]:
     return {name: getattr(bars, name) for name in COLUMNS}
 
 
-def live_bars(rows: int = 1_500) -> list[dict[str, float]]:
+def live_bars(rows: int = 1_100) -> list[dict[str, float]]:
     """The same, a bar at a time, as a feed delivers them."""
     made = columns(rows)
     return [

@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "pieces would pay, by how much at most, and the lines to change. It edits nothing. What "
         "the trainer prints goes to stderr.",
         epilog="exit codes: 0 judged, 1 the trainer failed or no steps were measured, 2 wrong "
-        "usage",
+        "usage, 130 interrupted, 143 terminated",
     )
     parser.add_argument(
         "--steps", type=positive, default=200, metavar="N",
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             max_seconds=args.seconds, stdout=sys.stderr,
         )  # fmt: skip
     name = " ".join(program)
+    if result.exit_code in (130, 143):
+        return _refuse("interrupted", result.exit_code)
     if result.exit_code:
         return _refuse(f"{name} failed with exit code {result.exit_code}; mend it first", 1)
     # The ranks of torchrun do the same work.
