@@ -32,7 +32,7 @@ def sides():
     X = rng.standard_normal((rows, FEATURES), dtype=np.float32)
     y = (rng.random(rows) > 0.5).astype(np.float32)
     dataset = SeqWindows(X, y[:, None], window, window - 1, rows - 1, batch)
-    loader = WindowLoader(X, y, window=window, batch_size=batch)
+    loader = WindowLoader(X, y, window=window, batch_size=batch, overlapping=True)
     torch.manual_seed(0)
     start = TFATransformer(FEATURES, config.model).state_dict()
 

@@ -18,6 +18,7 @@ from tfa_perf.interrupts import exit_code, interruptible
 from tfa_perf.profile import compare_command as compare
 from tfa_perf.report import command as report
 from tfa_perf.scaling import command as scaling
+from tfa_perf.tune import command as tune
 
 __all__ = ["main"]
 
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     scaling.add_parser(commands)
     doctor.add_parser(commands)
     report.add_parser(commands)
+    tune.add_parser(commands)
 
     commands.add_parser(
         "profile",
@@ -142,6 +144,7 @@ _COMMANDS = {
     "doctor": doctor.run,
     "report": report.run,
     "scaling": scaling.run,
+    "tune": tune.run,
 }
 
 

@@ -1,11 +1,13 @@
-"""Numba kernels for time-series trainers: fused technical features and window gather."""
+"""Numba kernels for time-series trainers: technical features, window gather, attention."""
 
 from __future__ import annotations
 
 from tfa_kernels._jit import cache_folders
+from tfa_kernels.attention import window_attention, window_attention_gradient
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
+from tfa_kernels.overlap import overlap_add
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
 from tfa_kernels.stream import FeatureStream
 from tfa_kernels.user_ops import OpError, register_op
@@ -29,5 +31,8 @@ __all__ = [
     "check_leakage",
     "gather_windows",
     "load_spec",
+    "overlap_add",
     "register_op",
+    "window_attention",
+    "window_attention_gradient",
 ]

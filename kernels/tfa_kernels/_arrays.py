@@ -1,4 +1,4 @@
-"""Checks of an output array given by the caller."""
+"""Checks of arrays given by the caller."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+
+def check_array(name: str, array: Any, ndim: int, shape: str) -> None:
+    """Raise unless it is a C-contiguous float32 array of ``ndim`` axes, in words ``shape``.
+
+    TypeError for another type or dtype, ValueError otherwise.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
+    if array.dtype != np.float32:
+        raise TypeError(f"{name} has dtype {array.dtype}, needs float32; use .astype(np.float32)")
+    if array.ndim != ndim:
+        raise ValueError(f"{name} has shape {array.shape}; {shape} is needed")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(
+            f"{name} must be C-contiguous and aligned; use np.ascontiguousarray({name})"
+        )
 
 
 def check_out(

@@ -19,21 +19,23 @@ from tfa_kernels._jit import compiled
 
 LANES = 4
 
-_LLVM = {"float64": ir.DoubleType(), "mask": ir.IntType(1)}
+_LLVM = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "mask": ir.IntType(1)}
 
 
 class Lanes(types.Type):
-    """LANES values of float64, or a mask of them."""
+    """``count`` values of one type of number, or a mask of them."""
 
-    def __init__(self, element):
-        self.element = element
-        super().__init__(name=f"lanes({element})")
+    def __init__(self, element, count=LANES):
+        self.element, self.count = element, count
+        super().__init__(name=f"lanes({element}, {count})")
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, data_model_manager, lanes):
-        super().__init__(data_model_manager, lanes, ir.VectorType(_LLVM[lanes.element], LANES))
+        super().__init__(
+            data_model_manager, lanes, ir.VectorType(_LLVM[lanes.element], lanes.count)
+        )
 
 
 FLOAT64, MASK = Lanes("float64"), Lanes("mask")
@@ -71,7 +73,7 @@ def _llvm_call(builder, name, kind, args):
 
 
 def _packed(builder, values):
-    vector = ir.Constant(ir.VectorType(values[0].type, LANES), ir.Undefined)
+    vector = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
     for i, value in enumerate(values):
         vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
     return vector

@@ -1,4 +1,4 @@
-"""Attention in short windows: torch's on a CPU, kernels of ours on a CUDA device."""
+"""Attention in short windows: kernels of ours where they run, torch's elsewhere."""
 
 from __future__ import annotations
 
@@ -56,6 +56,46 @@ def test_values_and_gradients_are_those_of_the_definition(rows, heads, width):
     ):
         for a, b in zip(got, want, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_on_a_cpu_float32_is_as_close_to_float64_as_torchs():
+    qkv, g, *_ = inputs(5, 48, 8, 16, dtype=torch.float32)
+    want = gradients(naive_attention, [qkv.double()], 8, g)
+    theirs = gradients(module._by_torch, [qkv], 8, g)
+    # The gradient comes as torch gives it: of any layout, as an expanded one is.
+    ours = gradients(attention, [qkv], 8, g.transpose(0, 1).contiguous().transpose(0, 1))
+    for got, reference, exact in zip(ours, theirs, want, strict=True):
+        assert (got - exact).abs().max() <= 3 * (reference - exact).abs().max()
+
+
+def test_on_a_cpu_the_kernels_run_where_they_should_and_only_there(monkeypatch):
+    used = []
+    monkeypatch.setattr(module._CpuAttention, "apply", lambda qkv, heads: used.append(1))
+    short = torch.zeros(2, 48, 3 * 16)
+    attention(short, 1)
+    assert used == [1]
+    for qkv, options in (
+        (short.double(), {}),
+        (short.bfloat16(), {}),
+        (short, {"dropout": 0.1}),
+        (short.new_zeros(2, 129, 48), {}),
+    ):
+        assert attention(qkv, 1, **options).shape == (*qkv.shape[:2], 16)
+    compiled = torch.export.export(_Attends(), (short,)).module()
+    assert torch.equal(compiled(short), module._by_torch(short, 1))
+    assert used == [1]
+
+
+class _Attends(torch.nn.Module):
+    def forward(self, qkv):
+        return attention(qkv, 1)
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    qkv = torch.randn(2, 5, 12, requires_grad=True)
+    (gradient,) = torch.autograd.grad(attention(qkv, 2).square().sum(), qkv, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_dropout_drops():

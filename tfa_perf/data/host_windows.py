@@ -88,6 +88,8 @@ class HostWindows:
         self._gather = make(num_threads=num_threads)
         # Threads of two OpenMP teams that wait by spinning take the cores from each other.
         self._gather_ahead = self._gather if pinned else make(num_threads=1)
+        plain = not (converted or pinned) and form.unmasked is None
+        self._overlapping = form.overlapping and plain
         self._dtype, self._pinned = array_dtype(form.dtype), pinned
         self._window_bytes = form.window * table.columns * self._dtype.itemsize
         self._pool = BufferPool()
@@ -108,27 +110,43 @@ class HostWindows:
     def _batch(
         self, ends: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> tuple[torch.Tensor, ...]:
-        shape = (len(ends), self._form.window, self._table.columns)
-        y = np.empty((len(ends), 1), self._y.dtype)
+        if self._overlapping and _in_a_row(starts):
+            parts = [self._views(starts), self.labels(ends)]
+        else:
+            parts = self._copies(starts)
+        if self._form.unmasked is not None:
+            mask = self.mask(ends)
+            if not mask.all():
+                zero_nans(parts[0])
+            parts.append(self._own(mask))
+        if self._form.index:
+            parts.append(self._own(torch.from_numpy(ends)))
+        return tuple(parts)
+
+    def _copies(self, starts: NDArray[np.int64]) -> list[torch.Tensor]:
+        """x and y of windows gathered from wherever they are."""
+        shape = (len(starts), self._form.window, self._table.columns)
+        y = np.empty((len(starts), 1), self._y.dtype)
         labels = y.reshape(-1).view(np.uint8)
         gather = self._gather_ahead if made_ahead() else self._gather
         if self._pinned:
             x = torch.empty(shape, dtype=self._form.dtype, pin_memory=True)
             gather.fill_checked(starts, x.view(-1).view(torch.uint8).numpy(), labels)
         else:
-            size = len(ends) * self._window_bytes
+            size = len(starts) * self._window_bytes
             buffer = self._pool.take(size)
             gather.fill_checked(starts, buffer if len(buffer) == size else buffer[:size], labels)
             x = as_tensor(np.ndarray(shape, self._dtype, buffer), self._form.dtype)
-        parts = [x, self._own(torch.from_numpy(y))]
-        if self._form.unmasked is not None:
-            mask = self.mask(ends)
-            if not mask.all():
-                zero_nans(x)
-            parts.append(self._own(mask))
-        if self._form.index:
-            parts.append(self._own(torch.from_numpy(ends)))
-        return tuple(parts)
+        return [x, self._own(torch.from_numpy(y))]
+
+    def _views(self, starts: NDArray[np.int64]) -> torch.Tensor:
+        """x of windows that begin row after row, over one copy of their rows."""
+        rows = self._table.X[starts[0] : starts[-1] + self._form.window]
+        copy = np.ndarray(rows.shape, self._dtype, self._pool.take(rows.nbytes))
+        np.copyto(copy, rows)
+        columns = self._table.columns
+        shape = (len(starts), self._form.window, columns)
+        return as_tensor(copy, self._form.dtype).as_strided(shape, (columns, columns, 1))
 
     def fill(self, ends: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Gather the windows into the bytes ``out`` of a batch of the form's dtype."""
@@ -154,6 +172,11 @@ class HostWindows:
     def close(self) -> None:
         """Give the buffers back to the system as soon as nobody holds a batch in them."""
         self._pool.clear()
+
+
+def _in_a_row(starts: NDArray[np.int64]) -> bool:
+    apart = np.diff(starts)
+    return len(apart) > 0 and bool((apart == 1).all())
 
 
 def zero_nans(x: torch.Tensor) -> None:

@@ -97,6 +97,10 @@ class WindowLoader:
         takes ``world_size * batch_size`` windows of one order, one share a rank. Ranks have
         equally many batches with ``drop_last``; else a rank may have one fewer.
 
+    overlapping : on a CPU, a batch whose windows begin row after row may be a view of one copy of
+        its rows, in which windows share memory: read it, do not write to it. `WindowEncoder`
+        projects the rows of such a batch once.
+
     Raises
     ------
     ValueError, TypeError : an argument does not fit, or no window is left; the message names it.
@@ -131,6 +135,7 @@ class WindowLoader:
         num_threads: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        overlapping: bool = False,
     ) -> None:
         if shuffle not in (True, False, "block"):
             raise ValueError(f'shuffle: False, True or "block" is needed, got {shuffle!r}')
@@ -160,6 +165,7 @@ class WindowLoader:
             return_index=bool(return_index),
             pin_memory=pin_memory,
             num_threads=self._num_threads,
+            overlapping=bool(overlapping),
         )
         self._meter = Meter(
             self.mode,

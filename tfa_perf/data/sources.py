@@ -28,6 +28,7 @@ def choose_source(
     return_index: bool,
     pin_memory: bool,
     num_threads: int,
+    overlapping: bool = False,
 ) -> tuple[Source, str]:
     """The source of batches on ``device``, and its mode.
 
@@ -41,7 +42,7 @@ def choose_source(
             f"X: is on {table.X.device}, batches are wanted on {device}; "
             f"pass device={str(table.X.device)!r} or X.to({str(device)!r})"
         )
-    form = WindowForm(plan.window, plan.horizon, dtype, found.unmasked, return_index)
+    form = WindowForm(plan.window, plan.horizon, dtype, found.unmasked, return_index, overlapping)
     if device.type == "cpu":
         if pin_memory and not torch.cuda.is_available():
             _log.warning("pin_memory=True: batches are not pinned, torch sees no CUDA device")

@@ -105,6 +105,7 @@ class WindowForm:
     unmasked : bool [N], rows without a NaN; with it x has zeros for NaNs, and the mask of its
         rows, bool [b, T], comes after y.
     index : whether the windows' last rows, int64 [b], come last.
+    overlapping : whether windows may share memory where they share rows.
     """
 
     window: int
@@ -112,6 +113,7 @@ class WindowForm:
     dtype: torch.dtype
     unmasked: NDArray[np.bool_] | None = None
     index: bool = False
+    overlapping: bool = False
 
 
 def float_dtype(dtype: Any) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Attention inside windows, by kernels for short ones where a CUDA device has them."""
+"""Attention inside windows, by kernels for short ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numba
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from tfa_kernels.attention import window_attention, window_attention_gradient
 
 __all__ = ["attention", "last_attention"]
 
 _log = logging.getLogger(__name__)
+
+# Typed stubs of numba lack its settings.
+_numba: Any = numba
 
 # Rows of a window, and values of a head in one, that the registers hold; up to there the kernels
 # were never slower than torch's fastest on an H200.
@@ -24,11 +31,13 @@ LONGEST, LARGEST = 128, 4096
 def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     """Each row of a window attends to all of them: [b, T, 3 d] -> [b, T, d].
 
-    ``qkv`` holds queries, keys and values of all heads, in turn. In half precision on a CUDA
-    device, windows up to 128 rows, of heads up to 4,096 / rows columns, without dropout take one
-    kernel each way; everything else is ``scaled_dot_product_attention``. Results differ by
-    rounding.
+    ``qkv`` holds queries, keys and values of all heads, in turn. Windows up to 128 rows without
+    dropout take one kernel each way: in half precision on a CUDA device, of heads up to
+    4,096 / rows columns, and in float32 on a CPU, uncompiled, on as many threads as torch has.
+    Everything else is ``scaled_dot_product_attention``. Results differ by rounding.
     """
+    if _on_cpu(qkv, dropout):
+        return _CpuAttention.apply(qkv, heads)
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
         compiling = torch.compiler.is_compiling()
         return _attention(qkv, heads) if compiling else _Attention.apply(qkv, heads)
@@ -38,7 +47,7 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
 def last_attention(query: Tensor, kv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     """The last row alone attends: query [b, d], keys and values [b, T, 2 d] -> [b, d].
 
-    By the same rules as `attention`.
+    By the same rules as `attention` on a CUDA device; by torch on a CPU.
     """
     if _short(kv, query.shape[-1] // heads, dropout):
         if torch.compiler.is_compiling():
@@ -54,6 +63,16 @@ def _short(rows: Tensor, width: int, dropout: float) -> bool:
         and rows.shape[1] <= LONGEST
         and rows.shape[1] * width <= LARGEST
         and not dropout
+    )
+
+
+def _on_cpu(qkv: Tensor, dropout: float) -> bool:
+    return (
+        qkv.device.type == "cpu"
+        and qkv.dtype == torch.float32
+        and qkv.shape[1] <= LONGEST
+        and not dropout
+        and not torch.compiler.is_compiling()
     )
 
 
@@ -119,6 +138,7 @@ class _Attention(torch.autograd.Function):
     setup_context = staticmethod(_keep)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (qkv,) = ctx.saved_tensors
         return _mixed_gradient(gradient, qkv, ctx.heads), None
@@ -129,9 +149,37 @@ class _LastAttention(torch.autograd.Function):
     setup_context = staticmethod(_keep)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         query, kv = ctx.saved_tensors
         return *_last_mixed_gradient(gradient, query, kv, ctx.heads), None
+
+
+class _CpuAttention(torch.autograd.Function):
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    def forward(qkv: Tensor, heads: int) -> Tensor:
+        made = window_attention(as_array(qkv), heads, num_threads=kernel_threads())
+        return torch.from_numpy(made)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (qkv,) = ctx.saved_tensors
+        arrays = as_array(gradient), as_array(qkv)
+        made = window_attention_gradient(*arrays, ctx.heads, num_threads=kernel_threads())
+        return torch.from_numpy(made), None
+
+
+def as_array(t: Tensor) -> Any:
+    """The values of a tensor on the CPU, contiguous, as an array."""
+    return t.detach().contiguous().numpy()
+
+
+def kernel_threads() -> int:
+    """As many threads for a kernel of Numba's as torch has, if Numba may start them."""
+    return min(torch.get_num_threads(), int(_numba.config.NUMBA_NUM_THREADS))
 
 
 def _operator(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:

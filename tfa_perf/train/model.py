@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tfa_perf.config import ModelConfig
 from tfa_perf.train.attention import attention, join_heads, last_attention, split_heads
 from tfa_perf.train.linear import linear
+from tfa_perf.train.overlap import shared_rows, windows_of
 
 __all__ = ["WindowEncoder"]
 
@@ -23,7 +24,8 @@ class WindowEncoder(nn.Module):
     within float rounding: attention is one fused projection and one
     ``scaled_dot_product_attention``; the last layer computes its query, attention output and
     feed-forward for the last position only, the only one that the head reads; and on a CPU that
-    layer projects no keys and values, see `_mix_last`, and linear layers are those of `linear`.
+    layer projects no keys and values, see `_mix_last`, linear layers are those of `linear`, and
+    windows that overlap in memory have their rows projected once, see `shared_rows`.
 
     The legacy model knows no positions. ``config.positions`` adds them: "rotary" turns queries
     and keys by an angle per row of distance (Su et al. 2021, RoFormer, eq. 34) and adds no
@@ -68,13 +70,17 @@ class WindowEncoder(nn.Module):
             self.register_buffer("_frequencies", frequencies, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = linear(x, self.proj.weight, self.proj.bias)
+        *front, last = self.encoder.layers
         rotation = None
+        rows = shared_rows(x) if front and self._positions == "none" else None
+        if rows is not None:
+            h = _first_layer(front.pop(0), self._projected(rows), x.shape[1])
+        else:
+            h = self._projected(x)
         if self._positions == "learned":
             h = h + self._last_positions(x.shape[1])
         elif self._positions == "rotary":
             rotation = self._rotation(x.shape[1])
-        *front, last = self.encoder.layers
         for layer in front:
             normed = layer.norm1(h)
             h = _feed_forward(layer, _add_mixed(layer, h, _mix(layer, normed, normed, rotation)))
@@ -85,6 +91,9 @@ class WindowEncoder(nn.Module):
             mixed = _mix(last, normed[:, -1:], normed, rotation)
         h = _feed_forward(last, _add_mixed(last, h[:, -1:], mixed))
         return self.head(self.norm(h[:, 0]))
+
+    def _projected(self, x: Tensor) -> Tensor:
+        return linear(x, self.proj.weight, self.proj.bias)
 
     def _last_positions(self, rows: int) -> Tensor:
         if rows > len(self.position):
@@ -98,6 +107,18 @@ class WindowEncoder(nn.Module):
         frequencies = self.get_buffer("_frequencies")
         angles = torch.outer(torch.arange(rows, device=frequencies.device), frequencies)
         return angles.cos(), angles.sin()
+
+
+def _first_layer(layer: nn.TransformerEncoderLayer, rows: Tensor, T: int) -> Tensor:
+    """The layer over all windows of T of the rows [R, d]: [R - T + 1, T, d].
+
+    Up to attention, what it computes of a row is the same in every window that has it.
+    """
+    own = layer.self_attn
+    qkv = linear(layer.norm1(rows), own.in_proj_weight, own.in_proj_bias)
+    dropout = own.dropout if layer.training else 0.0
+    mixed = attention(windows_of(qkv, T), own.num_heads, dropout=dropout)
+    return _feed_forward(layer, _add_mixed(layer, windows_of(rows, T), mixed))
 
 
 def _mix(

@@ -95,6 +95,7 @@ def make_loader(
         num_threads=config.train.threads or threads,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        overlapping=True,
     )
 
 

@@ -1,0 +1,109 @@
+"""Attention of the rows of each window over one another, in float32 on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfa_kernels._arrays import check_array, check_out
+from tfa_kernels._attention_nb import attention, attention_gradient
+from tfa_kernels._jit import resolve_threads
+
+__all__ = ["window_attention", "window_attention_gradient"]
+
+# Windows that a thread takes at a time: fewer where a batch has few.
+_GROUP, _GROUPS = 16, 8
+
+
+def window_attention(
+    qkv: npt.NDArray[np.float32],
+    heads: int,
+    out: npt.NDArray[np.float32] | None = None,
+    *,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """softmax(q k^T / sqrt(d / heads)) v of each head of each window, shape [B, T, d].
+
+    Scaled dot-product attention (Vaswani et al. 2017, Attention is all you need, eq. 1), made for
+    windows of up to some hundred rows: a head's T x T scores stay in a core's caches, and memory
+    is read and written once. Equal to float64 within the rounding of float32; the same bits for
+    every ``num_threads``.
+
+    Parameters
+    ----------
+    qkv : float32 [B, T, 3 d], C-contiguous: queries, keys and values of all heads, in turn.
+    heads : divides d; head h has columns h d / heads to (h + 1) d / heads of each of the three.
+    out : float32 [B, T, d], C-contiguous, writeable, not overlapping qkv; it is returned.
+    num_threads : threads to use, numba's setting by default.
+
+    Raises
+    ------
+    TypeError : an argument of the wrong type.
+    ValueError : a wrong shape, dtype or layout. Nothing is written to ``out`` then.
+    """
+    windows, rows, d, width = _checked(qkv, heads)
+    threads = resolve_threads(num_threads)
+    if out is None:
+        out = np.empty((windows, rows, d), np.float32)
+    else:
+        check_out(out, (windows, rows, d), np.float32, {"qkv": qkv})
+    if out.size:
+        attention(
+            qkv.reshape(-1), windows, rows, width, int(heads), _scale(width),
+            _group(windows, threads), out.reshape(-1), num_threads=threads,
+        )  # fmt: skip
+    return out
+
+
+def window_attention_gradient(
+    gradient: npt.NDArray[np.float32],
+    qkv: npt.NDArray[np.float32],
+    heads: int,
+    out: npt.NDArray[np.float32] | None = None,
+    *,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Gradient of ``qkv`` [B, T, 3 d], given that of `window_attention`'s result [B, T, d].
+
+    The weights are computed again: the forward pass keeps nothing. Arguments, ``out`` [B, T, 3 d]
+    and errors are as for `window_attention`; ``gradient`` is float32 and C-contiguous.
+    """
+    windows, rows, d, width = _checked(qkv, heads)
+    check_array("gradient", gradient, 3, "[B, T, d]")
+    if gradient.shape != (windows, rows, d):
+        raise ValueError(f"gradient has shape {gradient.shape}, needs {(windows, rows, d)}")
+    threads = resolve_threads(num_threads)
+    if out is None:
+        out = np.empty(qkv.shape, np.float32)
+    else:
+        check_out(out, qkv.shape, np.float32, {"qkv": qkv, "gradient": gradient})
+    if out.size:
+        attention_gradient(
+            gradient.reshape(-1), qkv.reshape(-1), windows, rows, width, int(heads),
+            _scale(width), _group(windows, threads), out.reshape(-1), num_threads=threads,
+        )  # fmt: skip
+    return out
+
+
+def _checked(qkv: Any, heads: Any) -> tuple[int, int, int, int]:
+    """Windows, rows of one, d, and columns of a head."""
+    check_array("qkv", qkv, 3, "[B, T, 3 d]")
+    windows, rows, columns = qkv.shape
+    if isinstance(heads, (bool, np.bool_)) or not isinstance(heads, (int, np.integer)):
+        raise TypeError(f"heads must be an int, got {heads!r}")
+    if columns % 3 or columns == 0:
+        raise ValueError(f"qkv has {columns} columns; a multiple of 3, from 3, is needed: q, k, v")
+    d = columns // 3
+    if heads < 1 or d % heads:
+        raise ValueError(f"heads is {heads}; a divisor of d = {d} is needed")
+    return windows, rows, d, d // int(heads)
+
+
+def _scale(width: int) -> np.float32:
+    return np.float32(width**-0.5)
+
+
+def _group(windows: int, threads: int) -> int:
+    return max(1, min(_GROUP, windows // (_GROUPS * threads)))
