@@ -44,13 +44,13 @@ class Example(NamedTuple):
 
 
 EXAMPLES = {
-    "plain_loop": Example("Plain loop, the report's SeqWindows", "train", data.table, 50_000, 300),
-    "dataloader": Example("Stock DataLoader", "train", data.table, 50_000, 300),
-    "lightning_trainer": Example("Lightning", "train", data.table, 50_000, 300),
+    "plain_loop": Example("Plain loop, the report's SeqWindows", "train", data.table, 20_000, 300),
+    "dataloader": Example("Stock DataLoader", "train", data.table, 20_000, 300),
+    "lightning_trainer": Example("Lightning", "train", data.table, 20_000, 300),
     "huggingface": Example(
-        "Hugging Face Trainer, a small transformer", "train", data.table, 5_000, 300
+        "Hugging Face Trainer, a small transformer", "train", data.table, 2_500, 300
     ),
-    "accelerate_loop": Example("Accelerate", "train", data.table, 50_000, 300),
+    "accelerate_loop": Example("Accelerate", "train", data.table, 20_000, 300),
     "pandas_features": Example(
         "pandas features", "features", data.columns, 200_000, 1_200, 1_000, "pandas"
     ),

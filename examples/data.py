@@ -9,7 +9,7 @@ from tfa_perf.data import synthetic_bars
 COLUMNS = ("open", "high", "low", "close", "volume")
 
 
-def table(rows: int = 50_000) -> tuple[np.ndarray, np.ndarray]:
+def table(rows: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """X float32 [rows, 55] and labels y float32 [rows]."""
     X = np.random.default_rng(0).standard_normal((rows, 55), dtype=np.float32)
     return X, (X[:, :5].sum(axis=1) > 0).astype(np.float32)

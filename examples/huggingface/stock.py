@@ -43,4 +43,4 @@ def train(X, y):
 
 
 if __name__ == "__main__":
-    print(train(*table(5_000))[-1])
+    print(train(*table(2_500))[-1])
