@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfa_perf import __version__
+from tfa_perf.adopt import command as adopt
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
 from tfa_perf.doctor import command as doctor
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
+    adopt.add_parser(commands)
     claims.add_parser(commands)
     compare.add_parser(commands)
     scaling.add_parser(commands)
@@ -134,6 +136,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
+    "adopt": adopt.run,
     "demo": _demo,
     "export": _export,
     "claims": claims.run,

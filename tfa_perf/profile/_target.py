@@ -27,6 +27,7 @@ from tfa_perf.profile.descendants import announce
 from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.hooks import hooked
 from tfa_perf.profile.inprocess import StackSampler
+from tfa_perf.profile.limit import StepLimit
 from tfa_perf.profile.memory_target import MemoryRun
 from tfa_perf.profile.overhead import FIRST_STEP, OverheadProbe, stop_pyspy
 from tfa_perf.profile.phases import Recorder, recording
@@ -93,7 +94,10 @@ class ProgramRun:
             sample = stop_pyspy(spies)
         # Steps traced on the GPU follow the warm-up. Ranks share a py-spy and wait for each other,
         # so a plain block of one would slow a profiled block of another.
-        first_step = FIRST_STEP + options["gpu_trace"] if options["ranks"] else sys.maxsize
+        self._limit = StepLimit(options.get("max_steps", 0), options.get("max_seconds", 0.0))
+        # Plain blocks would take half of what few steps there are.
+        probed = options["ranks"] and not self._limit
+        first_step = FIRST_STEP + options["gpu_trace"] if probed else sys.maxsize
         self._probe = OverheadProbe(recorder, self._log, self._gpu.cut, sample, first_step)
         self._open.enter_context(hooked(self._cut))
         self._children = ChildPhases(options["children"], self._pid)
@@ -109,6 +113,7 @@ class ProgramRun:
         # The steps of a forked child are not the program's.
         if os.getpid() == self._pid:
             self._probe.cut()
+            self._limit.count()
 
     def finish(self) -> None:
         # A forked child that leaves through sys.exit runs its parent's exit handlers too.

@@ -164,14 +164,14 @@ def launch(
     command: Sequence[str],
     sampler: Sampler,
     rate: int,
-    more: Mapping[str, int | str],
+    more: Mapping[str, int | float | str],
     files: WorkFiles,
     streams: dict[str, Any],
 ) -> Ended:
     """Run the program in a process of its own; `more` are further options of `_target`."""
     ready_in, ready_out = os.pipe()
     go_in, go_out = os.pipe()
-    options: dict[str, int | str] = {"ready": ready_out, "go": go_in, "rate": rate}
+    options: dict[str, int | float | str] = {"ready": ready_out, "go": go_in, "rate": rate}
     options |= {"phases": str(files.phases), "stacks": str(files.stacks)}
     options |= {"trace": str(files.trace), **more}
     options |= {"children": str(files.children), "ranks": str(files.ranks)}

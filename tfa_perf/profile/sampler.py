@@ -178,6 +178,8 @@ def run_profiled(
     sampler: Sampler = "auto",
     rate: int = RATE,
     gpu_trace: int = 0,
+    max_steps: int = 0,
+    max_seconds: float = 0.0,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
@@ -198,13 +200,16 @@ def run_profiled(
         nothing; ``none`` leaves the timers alone.
     rate : samples per second.
     gpu_trace : how many steps after warm-up to trace on the GPU, kept out of the times; 0 for none.
+    max_steps, max_seconds : end the program, as by ``sys.exit(0)``, after so many steps, or with a
+        step that ends so many seconds after its first one; 0 for its own end. Three steps
+        are done however long they take; torchrun's ranks run to their own end.
     name, config : what `run.json` calls the run (default: `out_dir`'s name), and the settings it
         ran under, where known.
     env, cwd, stdin, stdout, stderr : as for `subprocess.Popen`; inherited by default.
 
     Raises
     ------
-    ValueError : a bad `sampler`, `rate` or `gpu_trace`, or an empty `command`.
+    ValueError : a bad `sampler`, `rate`, `gpu_trace` or limit, or an empty `command`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -212,6 +217,10 @@ def run_profiled(
         raise ValueError(f"rate is {rate}; give 1 to 1000 samples per second")
     if not 0 <= gpu_trace <= 1000:
         raise ValueError(f"gpu_trace is {gpu_trace}; give 0 to 1000 steps")
+    if not (max_steps >= 0 and 0 <= max_seconds < float("inf")):
+        raise ValueError(
+            f"max_steps, max_seconds: numbers from 0 are needed, got {max_steps}, {max_seconds}"
+        )
     if not command or (command[0] == "-m" and len(command) < 2):
         raise ValueError("command is empty; give a script with its arguments, or -m and a module")
     out_dir = Path(out_dir)
@@ -220,7 +229,9 @@ def run_profiled(
     with tempfile.TemporaryDirectory(prefix="tfa-perf-profile-") as folder:
         files = WorkFiles(Path(folder))
         labels = _Labels(name or out_dir.resolve().name, config, datetime.now(timezone.utc))
-        ended = launch(command, sampler, rate, {"gpu_trace": gpu_trace}, files, streams)
+        limits = {"max_steps": max_steps, "max_seconds": max_seconds}
+        more = {"gpu_trace": gpu_trace, **limits}
+        ended = launch(command, sampler, rate, more, files, streams)
         result = _collect(tuple(command), ended, rate, files, out_dir, labels)
         return replace(result, ranks=_collect_ranks(result, ended, files, out_dir, labels))
 

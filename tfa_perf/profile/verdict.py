@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.run_file import RunFile
 
-__all__ = ["RULES", "Rule", "verdict"]
+__all__ = ["MODEL", "RULES", "Finding", "Rule", "findings", "share_of", "verdict"]
 
 
 class Rule(NamedTuple):
@@ -20,6 +19,13 @@ class Rule(NamedTuple):
     advice: str
     on: str = "any"
     """``gpu`` or ``cpu`` where the advice holds on one alone."""
+
+
+class Finding(NamedTuple):
+    """A rule that fits a run's device, and the share of the step that its phases take."""
+
+    rule: Rule
+    share: float
 
 
 # Of the rules that hold, the one with the longest phases speaks.
@@ -82,34 +88,36 @@ RULES = (
     ),
 )
 # Said where no rule holds and these leave little to anything else.
-_MODEL = ("forward", "backward", "graph_replay")
+MODEL = ("forward", "backward", "graph_replay")
 _MODEL_SHARE = 0.80
+
+
+def findings(run: RunFile) -> list[Finding]:
+    """What each rule for the run's device finds, the largest share first; none without steps."""
+    device = "gpu" if "gpu" in run.machine else "cpu"
+    found = [
+        Finding(rule, share_of(run, rule.phases)) for rule in RULES if rule.on in ("any", device)
+    ]
+    return sorted((f for f in found if f.share), key=lambda finding: -finding.share)
+
+
+def share_of(run: RunFile, phases: tuple[str, ...]) -> float:
+    """The phases' part of the measured steps, 0 to 1; 0 where none were measured."""
+    times = run.times
+    if times is None or not times.measured_steps or not times.measured.wall_s:
+        return 0.0
+    return sum(times.measured.phases.get(phase, 0.0) for phase in phases) / times.measured.wall_s
 
 
 def verdict(run: RunFile) -> str:
     """What dominates the run's steps and what to try; empty where nothing does."""
-    times = run.times
-    if times is None or not times.measured_steps or not times.measured.wall_s:
-        return ""
-    device = "gpu" if "gpu" in run.machine else "cpu"
-    shares = {name: s / times.measured.wall_s for name, s in times.measured.phases.items()}
-    holding = [
-        rule
-        for rule in RULES
-        if rule.on in ("any", device) and _share(shares, rule.phases) >= rule.share
-    ]
-    if holding:
-        rule = max(holding, key=lambda rule: _share(shares, rule.phases))
-        share = 100 * _share(shares, rule.phases)
-        return f"{rule.name} {share:.0f} % of the step: {rule.advice}"
-    share = _share(shares, _MODEL)
+    for rule, share in findings(run):
+        if share >= rule.share:
+            return f"{rule.name} {100 * share:.0f} % of the step: {rule.advice}"
+    share = share_of(run, MODEL)
     if share < _MODEL_SHARE:
         return ""
     return (
         f"forward and backward {100 * share:.0f} % of the step: the model itself is the time, "
         "loading, copies and logging have little left to give"
     )
-
-
-def _share(shares: Mapping[str, float], phases: tuple[str, ...]) -> float:
-    return sum(shares.get(phase, 0.0) for phase in phases)

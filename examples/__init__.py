@@ -1,0 +1,1 @@
+"""Stock scripts, each with one of our pieces swapped in beside it."""

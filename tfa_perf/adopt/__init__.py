@@ -1,0 +1,1 @@
+"""Which of our pieces would pay in an existing trainer, from a short profile of it."""
