@@ -1,0 +1,204 @@
+"""Where partitions are built: in this process, in local ones, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from tfa_perf import __version__
+from tfa_perf.universe.partition import greet
+
+__all__ = ["ClusterError", "Here", "OnDask", "UsageError", "Workers", "pick_workers"]
+
+_PATIENCE_S = 30
+
+
+class UsageError(ValueError):
+    """Arguments that cannot be used; the message names them and the fix."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be reached or used, or that was lost; the message says why."""
+
+
+class Workers(Protocol):
+    """Processes that call functions."""
+
+    def meet(self, folder: Path) -> None:
+        """Make sure that they can build what is planned in ``folder``. Raises ClusterError."""
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """The number of each call and its result, or the exception it ended with, as they end.
+
+        Raises ClusterError where the cluster is lost.
+        """
+        ...
+
+    def close(self, *, at_once: bool) -> None:
+        """End the processes that were started here; ``at_once``, whatever they do."""
+
+
+class Here:
+    """This process, one call after the other."""
+
+    def meet(self, folder: Path) -> None:
+        greet(str(folder))
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        for number, arguments in enumerate(calls):
+            try:
+                result = function(*arguments)
+            except Exception as error:
+                result = error
+            yield number, result
+
+    def close(self, *, at_once: bool) -> None:
+        pass
+
+
+class OnDask:
+    """Workers of a Dask cluster: that at ``scheduler``, or ``workers`` local processes.
+
+    A task whose worker is lost goes to another; one that has cost three workers is given up.
+    Raises ClusterError where the scheduler does not answer.
+    """
+
+    def __init__(self, scheduler: str | None, workers: int) -> None:
+        from distributed import Client, LocalCluster
+
+        self._cluster = None
+        if scheduler is None:
+            threads = max(1, cores() // workers)
+            with _deaf_to_interrupts():
+                self._cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    # What a partition needs is not known; Dask would kill a worker at its share.
+                    memory_limit=0,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                    env={"POLARS_MAX_THREADS": str(threads)},
+                )
+        self._where = "the local cluster" if scheduler is None else scheduler
+        try:
+            self._client = Client(
+                self._cluster or scheduler, timeout=_PATIENCE_S, set_as_default=False
+            )
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ClusterError(
+                f"scheduler: {scheduler!r} does not answer: {error}; give the address that "
+                "dask scheduler prints, as tcp://host:8786"
+            ) from error
+
+    def meet(self, folder: Path) -> None:
+        try:
+            self._client.wait_for_workers(1, timeout=_PATIENCE_S)
+        except TimeoutError:
+            raise ClusterError(
+                f"{self._where}: has no worker; start some with dask worker"
+            ) from None
+        answers = self._client.run(greet, str(folder), on_error="return")
+        for worker, answer in answers.items():
+            if isinstance(answer, FileNotFoundError):
+                raise ClusterError(
+                    f"{worker}: does not see {folder}; bars and store must lie on a file system "
+                    "that all workers share, under the same path"
+                )
+            if answer != __version__:
+                found = f"tfa-perf {answer}" if isinstance(answer, str) else repr(answer)
+                raise ClusterError(
+                    f"{worker}: answers with {found}; install tfa-perf {__version__} there"
+                )
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        from distributed import as_completed
+
+        futures = self._client.map(function, *zip(*calls, strict=True), pure=False)
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        done = as_completed(futures, with_results=True, raise_errors=False, loop=self._client.loop)
+        # Each is let go of once its result is here.
+        del futures
+        for future, result in done:
+            if future.status == "error":
+                result = result[1]
+            elif future.status != "finished":
+                raise ClusterError(
+                    f"{self._where}: was lost ({future.status}); run the same command again, which "
+                    "goes on from there"
+                )
+            yield numbers[future.key], result
+
+    def close(self, *, at_once: bool) -> None:
+        if at_once and self._cluster is not None:
+            # Of connections that break there is nothing to say; the cluster ends its own silence.
+            logging.getLogger("distributed").disabled = True
+            for nanny in self._cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)
+        self._client.close(timeout=1 if at_once else _PATIENCE_S)
+        if self._cluster is not None:
+            self._cluster.close(timeout=1 if at_once else _PATIENCE_S)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started inside, and later by threads started inside, have no Ctrl-C.
+
+    A terminal sends it to them too, but it is this process that ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def pick_workers(
+    scheduler: str | None, workers: int | None, partitions: int
+) -> Callable[[], Workers]:
+    """What makes the workers, when there is something for them to do.
+
+    Raises UsageError where the arguments do not go together, or need the package that is missing.
+    """
+    if scheduler is not None and workers is not None:
+        raise UsageError(
+            f"workers: {workers} is for local processes; the cluster at {scheduler} has its own"
+        )
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers: a number from 1 is needed, got {workers}")
+    count = min(cores() if workers is None else workers, max(1, partitions))
+    if scheduler is None and count == 1:
+        return Here
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError:
+        if scheduler is None and workers is None:
+            return Here
+        raise UsageError(
+            f"{'workers' if scheduler is None else 'scheduler'}: the package distributed is "
+            "needed; pip install 'tfa-perf[cluster]', or leave the option out for one process"
+        ) from None
+    return lambda: OnDask(scheduler, count)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
