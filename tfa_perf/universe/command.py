@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(universe)
     else:
-        _print_table(universe)
+        _print_lines(universe)
     if not universe.published:
         print(
             f"tfa-perf: failed: {len(universe.failed)} of {len(universe.partitions)} files; mend "
@@ -138,31 +138,21 @@ def _print_json(universe: Universe) -> None:
     print(json.dumps(content, indent=1))
 
 
-def _print_table(universe: Universe) -> None:
-    """What became of the files in numbers; by name only those that failed."""
+def _print_lines(universe: Universe) -> None:
+    """What became of the files in numbers; by name only those that failed, a line each."""
     from collections import Counter
-
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     states = Counter(each.state for each in universe.partitions)
     there = [each for each in universe.partitions if each.state != "failed"]
-    console = Console(highlight=False, soft_wrap=True)
     counts = ", ".join(f"{states[state]:,} {state}" for state in _ORDER if states[state])
-    console.print(
+    print(
         f"{len(universe.partitions):,} files: {counts}; {sum(e.rows for e in there):,} rows x "
-        f"{universe.features} features, {sum(e.symbols for e in there):,} series",
-        markup=False,
+        f"{universe.features} features, {sum(e.symbols for e in there):,} series"
     )
-    if universe.failed:
-        table = Table("file", "why it could not be used", box=box.SIMPLE_HEAD)
-        for each in universe.failed:
-            table.add_row(escape(each.file), escape(each.reason or ""))
-        console.print(table)
-    else:
-        console.print(f"wrote {universe.store}", markup=False)
+    for each in universe.failed:
+        print(f"{each.file}: {each.reason}")
+    if universe.published:
+        print(f"wrote {universe.store}")
 
 
 _ORDER = ("built", "copied", "kept", "failed")

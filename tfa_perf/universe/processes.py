@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,32 +81,41 @@ class OnDask:
             threads = max(1, cores() // workers)
             with _deaf_to_interrupts():
                 self._cluster = LocalCluster(
-                    n_workers=workers,
+                    n_workers=0,
                     threads_per_worker=threads,
                     # What a partition needs is not known; Dask would kill a worker at its share.
                     memory_limit=0,
-                    dashboard_address=None,
+                    # Any free port: another cluster may have the usual one.
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                     env={"POLARS_MAX_THREADS": str(threads)},
                 )
+            self._cluster.scale(workers)
+        self._client = None
         self._where = "the local cluster" if scheduler is None else scheduler
         try:
-            self._client = Client(
-                self._cluster or scheduler, timeout=_PATIENCE_S, set_as_default=False
-            )
-        except (OSError, ValueError, TimeoutError) as error:
+            # By its address: given the cluster itself, the client waits for all workers.
+            address = scheduler or self._cluster.scheduler_address
+            self._client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
+            self._await_worker()
+        except BaseException as error:
+            self.close(at_once=True)
+            if not isinstance(error, (OSError, ValueError, TimeoutError)):
+                raise
             raise ClusterError(
                 f"scheduler: {scheduler!r} does not answer: {error}; give the address that "
                 "dask scheduler prints, as tcp://host:8786"
             ) from error
 
-    def meet(self, folder: Path) -> None:
+    def _await_worker(self) -> None:
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
         except TimeoutError:
             raise ClusterError(
                 f"{self._where}: has no worker; start some with dask worker"
             ) from None
+
+    def meet(self, folder: Path) -> None:
         answers = self._client.run(greet, str(folder), on_error="return")
         for worker, answer in answers.items():
             if isinstance(answer, FileNotFoundError):
@@ -140,17 +150,32 @@ class OnDask:
             yield numbers[future.key], result
 
     def close(self, *, at_once: bool) -> None:
-        if at_once and self._cluster is not None:
-            # Of connections that break there is nothing to say; the cluster ends its own silence.
-            logging.getLogger("distributed").disabled = True
-            for nanny in self._cluster.workers.values():
-                nanny.auto_restart = False
-                if nanny.pid is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(nanny.pid, signal.SIGKILL)
-        self._client.close(timeout=1 if at_once else _PATIENCE_S)
+        if at_once:
+            # Connections break and workers that only start have no orderly end: nothing to tell.
+            for handler in logging.getLogger("distributed").handlers:
+                handler.setLevel(logging.CRITICAL + 1)
+            with suppress(Exception):
+                self._kill()
+                self._close(timeout=1)
+        else:
+            self._close(timeout=_PATIENCE_S)
+
+    def _close(self, timeout: float) -> None:
+        if self._client is not None:
+            self._client.close(timeout=timeout)
         if self._cluster is not None:
-            self._cluster.close(timeout=1 if at_once else _PATIENCE_S)
+            self._cluster.close(timeout=timeout)
+
+    def _kill(self) -> None:
+        if self._cluster is None:
+            return
+        # Or Dask tries again at the exit.
+        self._cluster.shutdown_on_close = False
+        for nanny in self._cluster.workers.values():
+            nanny.auto_restart = False
+            if nanny.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -162,6 +187,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # Whichever thread starts it lets Ctrl-C through from then on.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
