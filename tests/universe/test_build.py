@@ -54,7 +54,9 @@ def content(folder):
     }
 
 
-def test_it_is_the_store_that_the_files_make_one_by_one(tmp_path, files, build, expected, assert_same):
+def test_it_is_the_store_that_the_files_make_one_by_one(
+    tmp_path, files, build, expected, assert_same
+):
     progress = []
     universe = build(progress=lambda *step: progress.append(step))
     assert_same(open_store(tmp_path / "store"), expected)

@@ -129,7 +129,7 @@ def test_memory_of_a_worker_is_that_of_one_partition(tmp_path, write, cluster, c
 
 def test_a_cluster_without_workers_or_scheduler_is_told(tmp_path, files, spec, monkeypatch):
     monkeypatch.setattr("tfa_perf.universe.processes._PATIENCE_S", 0.2)
-    with pytest.raises(ClusterError, match="'tcp://127.0.0.1:1' does not answer"):
+    with pytest.raises(ClusterError, match=r"'tcp://127\.0\.0\.1:1' does not answer"):
         build_universe(files, tmp_path / "store", spec, scheduler="tcp://127.0.0.1:1")
     with (
         distributed.LocalCluster(

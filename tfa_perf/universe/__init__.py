@@ -1,11 +1,11 @@
 """Features of thousands of symbols, built by many processes into one store.
 
 A store of a universe is a feature store like any other, one table whose series are the symbols, so
-that `open_store` and all that reads one work on it unchanged: windows inside series, shuffles, exact
-resume, tables on a device. A shard is a range of its rows. A first pass counts the rows of each
-file (of Parquet, in its footer), so that each worker knows where its rows go and writes them into
-the same files as the others. The alternative, a store for each partition, would have every batch
-of a shuffled pass gathered from as many files as it has windows.
+that `open_store` and all that reads a store work on it unchanged: windows inside series, shuffles,
+exact resume, tables on a device. A shard is a range of its rows. A first pass counts the rows of
+each file (of Parquet, in its footer), so that each worker knows where its rows go and writes them
+into the same files as the others. The alternative, a store for each partition, would have every
+batch of a shuffled pass gathered from as many files as it has windows.
 
 What that costs: where a file gains rows, those of the files after it move. The rows of unchanged
 files are then copied from the earlier build, checksums compared, not built again.

@@ -35,7 +35,7 @@ from tfa_perf.universe.partition import Earlier
 from tfa_perf.universe.records import Index, Plan, Recipe, Shard, read, write
 from tfa_perf.universe.rows import checksums, data_offset, row_bytes
 
-__all__ = ["Build", "earlier_builds", "finish", "prepare", "reusable", "published_as"]
+__all__ = ["Build", "earlier_builds", "finish", "prepare", "published_as", "reusable"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def prepare(path: Path, plan: Plan, builds: Sequence[Build]) -> tuple[Path, list
 
 def reusable(plan: Plan, builds: Sequence[Build], folder: Path) -> list[Earlier | None]:
     """By partition, a shard of another build than that in ``folder`` that has the same rows."""
-    found = {}
+    found: dict[tuple[Any, ...], Earlier] = {}
     for build in builds:
         if build.recipe.same == plan.recipe.same and build.folder.exists():
             for shard in build.shards:
@@ -193,9 +193,7 @@ def _has_arrays(build: Build) -> bool:
 
 def _offsets(shards: Sequence[Shard]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """First row of each series, and the number of rows."""
-    firsts = [
-        np.asarray(shard.offsets[:-1], np.int64) + shard.slot.first for shard in shards
-    ]
+    firsts = [np.asarray(shard.offsets[:-1], np.int64) + shard.slot.first for shard in shards]
     rows = sum(shard.slot.rows for shard in shards)
     return np.concatenate([*firsts, [rows]])
 

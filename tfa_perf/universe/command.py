@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +45,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default=1,
         help="bars ahead whose log return the label is the sign of (default 1)",
     )
-    parser.add_argument(
-        "--min-volume", type=float, help="bars with less volume are not trained on"
-    )
+    parser.add_argument("--min-volume", type=float, help="bars with less volume are not trained on")
     parser.add_argument(
         "--min-move",
         type=float,
@@ -140,9 +139,7 @@ def _print_json(universe: Universe) -> None:
 
 def _print_lines(universe: Universe) -> None:
     """What became of the files in numbers; by name only those that failed, a line each."""
-    from collections import Counter
-
-    states = Counter(each.state for each in universe.partitions)
+    states = Counter(str(each.state) for each in universe.partitions)
     there = [each for each in universe.partitions if each.state != "failed"]
     counts = ", ".join(f"{states[state]:,} {state}" for state in _ORDER if states[state])
     print(

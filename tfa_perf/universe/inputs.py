@@ -34,7 +34,7 @@ def find_inputs(patterns: Sequence[str | os.PathLike[str]]) -> list[str]:
     one finds no file.
     """
     found: set[str] = set()
-    for pattern in map(os.fspath, patterns):
+    for pattern in (os.fspath(each) for each in patterns):
         files = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
         files = [file for file in files if os.path.isfile(file)]
         if not files:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tfa_perf import __version__
 from tfa_perf.universe.partition import greet
+
+if TYPE_CHECKING:
+    from distributed import LocalCluster
 
 __all__ = ["ClusterError", "Here", "OnDask", "UsageError", "Workers", "pick_workers"]
 
@@ -74,43 +77,28 @@ class OnDask:
     """
 
     def __init__(self, scheduler: str | None, workers: int) -> None:
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        self._cluster = None
-        if scheduler is None:
-            threads = max(1, cores() // workers)
-            with _deaf_to_interrupts():
-                self._cluster = LocalCluster(
-                    n_workers=0,
-                    threads_per_worker=threads,
-                    # What a partition needs is not known; Dask would kill a worker at its share.
-                    memory_limit=0,
-                    # Any free port: another cluster may have the usual one.
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL,
-                    env={"POLARS_MAX_THREADS": str(threads)},
-                )
-            self._cluster.scale(workers)
-        self._client = None
+        self._cluster = None if scheduler is not None else _local_cluster(workers)
         self._where = "the local cluster" if scheduler is None else scheduler
+        # By its address: given the cluster itself, the client waits for all workers.
+        address = scheduler if self._cluster is None else self._cluster.scheduler_address
         try:
-            # By its address: given the cluster itself, the client waits for all workers.
-            address = scheduler or self._cluster.scheduler_address
             self._client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
-            self._await_worker()
         except BaseException as error:
-            self.close(at_once=True)
+            _kill(self._cluster)
             if not isinstance(error, (OSError, ValueError, TimeoutError)):
                 raise
             raise ClusterError(
                 f"scheduler: {scheduler!r} does not answer: {error}; give the address that "
                 "dask scheduler prints, as tcp://host:8786"
             ) from error
-
-    def _await_worker(self) -> None:
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
-        except TimeoutError:
+        except BaseException as error:
+            self.close(at_once=True)
+            if not isinstance(error, TimeoutError):
+                raise
             raise ClusterError(
                 f"{self._where}: has no worker; start some with dask worker"
             ) from None
@@ -151,31 +139,51 @@ class OnDask:
 
     def close(self, *, at_once: bool) -> None:
         if at_once:
-            # Connections break and workers that only start have no orderly end: nothing to tell.
-            for handler in logging.getLogger("distributed").handlers:
-                handler.setLevel(logging.CRITICAL + 1)
+            _kill(self._cluster)
             with suppress(Exception):
-                self._kill()
-                self._close(timeout=1)
+                self._client.close(timeout=1)
         else:
-            self._close(timeout=_PATIENCE_S)
+            self._client.close()
+            if self._cluster is not None:
+                self._cluster.close()
 
-    def _close(self, timeout: float) -> None:
-        if self._client is not None:
-            self._client.close(timeout=timeout)
-        if self._cluster is not None:
-            self._cluster.close(timeout=timeout)
 
-    def _kill(self) -> None:
-        if self._cluster is None:
-            return
-        # Or Dask tries again at the exit.
-        self._cluster.shutdown_on_close = False
-        for nanny in self._cluster.workers.values():
+def _local_cluster(workers: int) -> LocalCluster:
+    """A cluster of this machine whose workers are on their way."""
+    from distributed import LocalCluster
+
+    threads = max(1, cores() // workers)
+    with _deaf_to_interrupts():
+        cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=threads,
+            # What a partition needs is not known; Dask would kill a worker at its share.
+            memory_limit=0,
+            # Any free port: another cluster may have the usual one.
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+            env={"POLARS_MAX_THREADS": str(threads)},
+        )
+    cluster.scale(workers)
+    return cluster
+
+
+def _kill(cluster: LocalCluster | None) -> None:
+    """End a cluster's processes, whatever they do; those that only start end with this one."""
+    if cluster is None:
+        return
+    # Connections break and workers that only start have no orderly end: nothing to tell.
+    for handler in logging.getLogger("distributed").handlers:
+        handler.addFilter(lambda record: False)
+    # Or Dask tries again at the exit.
+    cluster.shutdown_on_close = False
+    with suppress(Exception):
+        for nanny in cluster.workers.values():
             nanny.auto_restart = False
             if nanny.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(nanny.pid, signal.SIGKILL)
+        cluster.close(timeout=1)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tfa_perf.universe.inputs import Fingerprint
 
 __all__ = ["VERSION", "Index", "Plan", "Recipe", "Shard", "Slot", "read", "remove", "write"]
 
-VERSION = 1
+VERSION: Literal[1] = 1
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -66,7 +66,8 @@ class Recipe(_Record):
     def feature_spec(self) -> FeatureSpec:
         """Raises SpecError: an op that this process does not know."""
         features = (
-            Feature(**{**entry, "params": tuple(entry["params"])}) for entry in self.spec["features"]
+            Feature(**{**entry, "params": tuple(entry["params"])})
+            for entry in self.spec["features"]
         )
         return FeatureSpec(**{**self.spec, "features": tuple(features)})
 
