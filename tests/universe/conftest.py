@@ -19,19 +19,17 @@ from tfa_perf.data import (
     synthetic_bars,
 )
 
-SPEC = load_spec(
-    {
-        "schema_version": "2.0",
-        "features": [
-            {"name": "close", "op": "IDENT"},
-            {"name": "rsi", "op": "RSI", "window": 5},
-            {"name": "sma", "op": "SMA", "window": 9},
-            {"name": "atr", "op": "ATR", "window": 4},
-        ],
-        # JSON has no word for it.
-        "alignment_policy": {"emit_from_index": 12, "pad_value": float("nan")},
-    }
-)
+PLAIN = {
+    "schema_version": "2.0",
+    "features": [
+        {"name": "close", "op": "IDENT"},
+        {"name": "rsi", "op": "RSI", "window": 5},
+        {"name": "sma", "op": "SMA", "window": 9},
+        {"name": "atr", "op": "ATR", "window": 4},
+    ],
+}
+# JSON has no word for NaN.
+SPEC = load_spec({**PLAIN, "alignment_policy": {"emit_from_index": 12, "pad_value": float("nan")}})
 
 
 def write_bars(file: Path, bars: Bars, symbols: bool = False) -> Path:
@@ -105,6 +103,12 @@ NAMES = ["S00", "S01", "A2", "B2", "S03", "S04", "A5", "B5", "S06", "S07", "A8",
 @pytest.fixture(scope="session")
 def spec():
     return SPEC
+
+
+@pytest.fixture(scope="session")
+def plain_spec():
+    """A spec as a mapping that JSON can hold."""
+    return PLAIN
 
 
 @pytest.fixture(scope="session")

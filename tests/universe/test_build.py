@@ -187,6 +187,19 @@ def test_bad_files_are_named_and_the_others_built(tmp_path, files, build, expect
     assert_same(open_store(tmp_path / "store"), expected)
 
 
+def test_a_file_that_changed_since_an_unfinished_build_is_built_again(
+    tmp_path, files, build, write, assert_same
+):
+    good = files[3].read_bytes()
+    pl.read_parquet(files[3]).drop("close").write_parquet(files[3])
+    assert states(build()) == {"built": 9, "failed": 1}
+    files[3].write_bytes(good)
+    write(files[6], synthetic_bars(55, 77))
+    assert states(build()) == {"kept": 8, "built": 2}
+    assert states(build(store=tmp_path / "new")) == {"built": 10}
+    assert_same(open_store(tmp_path / "store"), open_store(tmp_path / "new"))
+
+
 def test_a_store_stays_while_a_file_is_bad(tmp_path, files, build):
     build()
     meta = (tmp_path / "store" / "meta.json").read_bytes()
@@ -199,6 +212,28 @@ def test_a_store_stays_while_a_file_is_bad(tmp_path, files, build):
     files[6].unlink()
     assert states(build()) == {"copied": 9}
     assert len(open_store(tmp_path / "store")) == len(features) - 55
+
+
+def test_a_store_that_is_no_universe_stays_until_one_takes_its_place(
+    tmp_path, files, build, store_of, expected, assert_same
+):
+    names = list(expected.symbols[:1])
+    plain = store_of(tmp_path / "store", files[:1], names)
+    before = plain.features.tobytes()
+    files[6].write_text("nothing")
+    build()
+    build(horizon=2)
+    assert open_store(tmp_path / "store", verify=True).features.tobytes() == before
+    # The builds that never ended do not pile up.
+    assert len(list((tmp_path / "store").glob("build-*"))) == 2
+    build(horizon=3)
+    assert len(list((tmp_path / "store").glob("build-*"))) == 2
+    files[6].unlink()
+    build()
+    assert open_store(tmp_path / "store").symbols == tuple(
+        name for name in expected.symbols if name != "S06"
+    )
+    assert not list((tmp_path / "store").glob("build-*"))
 
 
 def test_rows_that_are_damaged_are_not_copied(tmp_path, files, build, expected, assert_same):

@@ -17,20 +17,10 @@ from tfa_perf.cli import main
 from tfa_perf.data import StoreError, open_store, synthetic_bars
 from tfa_perf.universe import build_universe
 
-SPEC_JSON = {
-    "schema_version": "2.0",
-    "features": [
-        {"name": "close", "op": "IDENT"},
-        {"name": "rsi", "op": "RSI", "window": 5},
-        {"name": "sma", "op": "SMA", "window": 9},
-        {"name": "atr", "op": "ATR", "window": 4},
-    ],
-}
-
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
-    (tmp_path / "spec.json").write_text(json.dumps(SPEC_JSON))
+def command(tmp_path, monkeypatch, plain_spec):
+    (tmp_path / "spec.json").write_text(json.dumps(plain_spec))
     monkeypatch.chdir(tmp_path)
     return ["features", "--bars", "bars/*", "--out", "store", "--spec", "spec.json"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,19 +109,9 @@ def prepare(path: Path, plan: Plan, builds: Sequence[Build]) -> tuple[Path, list
                 write(folder / "plan.json", plan)
                 found = {shard.slot: shard for shard in build.shards}
                 return folder, [found.get(slot) for slot in plan.slots]
-        # Each takes the room of a whole store: of those that never ended the fullest is enough.
-        unfinished = [build for build in builds if build.plan is not None]
-        fullest = max(unfinished, key=lambda build: len(build.shards), default=None)
-        published = [build.folder for build in builds if build.plan is None]
-        tidy(path, *published, *([] if fullest is None else [fullest.folder]), *_published(path))
-        (folder / "shards").mkdir(parents=True)
-        maps = make_arrays(folder, array_shapes(plan.rows, len(plan.recipe.names)))
-        for array in maps.values():
-            array.flush()
-        maps.clear()
-        write(folder / "plan.json", plan)
+        _tidy_unfinished(path, builds)
+        _reserve(folder, plan)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise StoreError(
             f"{path}: cannot hold {plan.rows:,} rows of {len(plan.recipe.names)} features: "
             f"{error}; choose a folder with room that can be written"
@@ -174,12 +165,27 @@ def finish(path: Path, folder: Path, plan: Plan, shards: Sequence[Shard]) -> Non
     tidy(path, data)
 
 
-def _published(path: Path) -> list[Path]:
-    # Also one that is no universe: it stays until another is published.
+def _tidy_unfinished(path: Path, builds: Sequence[Build]) -> None:
+    """Leave one unfinished build, the fullest: each takes the room of a whole store."""
+    unfinished = [build for build in builds if build.plan is not None]
+    kept = [max(unfinished, key=lambda build: len(build.shards)).folder] if unfinished else []
+    # What is published stays until another is, also where it is no universe.
+    with suppress(StoreError):
+        kept.append(path / read_meta(path)["data"])
+    tidy(path, *kept)
+
+
+def _reserve(folder: Path, plan: Plan) -> None:
+    """A new build's folder, with room for all rows; none where that fails."""
     try:
-        return [path / read_meta(path)["data"]]
-    except StoreError:
-        return []
+        (folder / "shards").mkdir(parents=True)
+        shapes = array_shapes(plan.rows, len(plan.recipe.names))
+        for array in make_arrays(folder, shapes).values():
+            array.flush()
+        write(folder / "plan.json", plan)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _has_arrays(build: Build) -> bool:
