@@ -16,6 +16,9 @@ import pytest
 
 from tfa_perf.data import open_store, synthetic_bars
 from tfa_perf.universe import ClusterError, build_universe
+from tfa_perf.universe.processes import OnDask
+from tfa_perf.universe.records import Plan, Recipe
+from tfa_perf.universe.records import write as write_record
 
 distributed = pytest.importorskip("distributed")
 linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc")
@@ -138,3 +141,17 @@ def test_a_cluster_without_workers_or_scheduler_is_told(tmp_path, files, spec, m
         pytest.raises(ClusterError, match="has no worker; start some with dask worker"),
     ):
         build_universe(files, tmp_path / "store", spec, scheduler=empty.scheduler_address)
+
+
+def test_workers_that_cannot_build_are_told(tmp_path, cluster, client, spec, monkeypatch):
+    client.wait_for_workers(2)
+    workers = OnDask(cluster.scheduler_address, 0)
+    with pytest.raises(ClusterError, match=r"^tcp://.*: does not see .*nowhere; bars and store"):
+        workers.meet(tmp_path / "nowhere")
+    plan = Plan(recipe=Recipe.of(spec, 1, None, None), slots=())
+    write_record(tmp_path / "plan.json", plan)
+    workers.meet(tmp_path)
+    monkeypatch.setattr("tfa_perf.universe.processes.__version__", "9.0")
+    with pytest.raises(ClusterError, match=r"answers with tfa-perf \S+; install tfa-perf 9\.0"):
+        workers.meet(tmp_path)
+    workers.close(at_once=False)

@@ -171,18 +171,21 @@ def read(file: Path, kind: type[_AnyRecord]) -> _AnyRecord | None:
         return None
 
 
-def write(file: Path, record: _Record) -> None:
-    """Write ``record`` whole or not at all, and have it on the disk. Raises OSError."""
+def write(file: Path, record: _Record, *, durable: bool = True) -> None:
+    """Write ``record`` whole or not at all; ``durable``, have it on the disk. Raises OSError."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     with draft.open("wb") as opened:
         opened.write(record.model_dump_json(indent=1).encode())
-        opened.flush()
-        os.fsync(opened.fileno())
+        if durable:
+            opened.flush()
+            os.fsync(opened.fileno())
     os.replace(draft, file)
-    sync(file.parent)
+    if durable:
+        sync(file.parent)
 
 
 def remove(file: Path) -> None:
     """Remove a record where there is one, and have that on the disk. Raises OSError."""
-    file.unlink(missing_ok=True)
-    sync(file.parent)
+    if file.exists():
+        file.unlink()
+        sync(file.parent)
