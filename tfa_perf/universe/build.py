@@ -24,7 +24,7 @@ from tfa_perf.universe.builds import (
     reusable,
 )
 from tfa_perf.universe.inputs import default_symbol, find_inputs, fingerprint
-from tfa_perf.universe.partition import Counted, Failed, Made, count, make
+from tfa_perf.universe.partition import Counted, Earlier, Failed, Made, count, make
 from tfa_perf.universe.processes import UsageError, Workers, pick_workers
 from tfa_perf.universe.records import Plan, Recipe, Shard, Slot
 
@@ -119,7 +119,7 @@ def build_universe(
         raise StoreError(f"{path}: is a file; give a folder")
     with only_writer(path), _started_late(start) as running:
         builds = earlier_builds(path)
-        run = _Run(path, running, progress or (lambda what, done, total: None))
+        run = _Run(running, progress or (lambda what, done, total: None))
         plan, failed = run.plan(files, recipe, builds)
         found = published_as(path, plan, builds)
         if found is not None:
@@ -137,7 +137,6 @@ def build_universe(
 
 @dataclass(frozen=True)
 class _Run:
-    path: Path
     workers: Callable[[], Workers]
     progress: Progress
 
@@ -186,7 +185,7 @@ class _Run:
         folder: Path,
         plan: Plan,
         kept: Sequence[Shard | None],
-        earlier: Sequence[Any],
+        earlier: Sequence[Earlier | None],
         failed: dict[int, str],
     ) -> list[Made | None]:
         """Each partition's shard; None for those that are, or come to be, ``failed``."""

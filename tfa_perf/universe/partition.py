@@ -58,13 +58,14 @@ class Earlier:
     shard: Shard
 
 
-def greet(folder: str) -> str:
-    """The version of tfa-perf, once the plan in ``folder`` has been read and understood.
+def greet(folder: Path | None) -> str:
+    """The version of tfa-perf, once the plan in ``folder``, if any, has been read and understood.
 
     Raises FileNotFoundError where this process does not see the folder, SpecError or ValueError
     where it does not know an op, or another one of that name.
     """
-    _plan_and_spec(folder)
+    if folder is not None:
+        _plan_and_spec(str(folder))
     return __version__
 
 

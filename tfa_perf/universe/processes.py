@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ClusterError", "Here", "OnDask", "UsageError", "Workers", "pick_workers"]
 
 _PATIENCE_S = 30
+# They are one from Python 3.11 on.
+_TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 
 
 class UsageError(ValueError):
@@ -33,8 +36,11 @@ class ClusterError(RuntimeError):
 class Workers(Protocol):
     """Processes that call functions."""
 
-    def meet(self, folder: Path) -> None:
-        """Make sure that they can build what is planned in ``folder``. Raises ClusterError."""
+    def meet(self, folder: Path | None = None) -> None:
+        """Make sure that they are there and can build what is planned in ``folder``.
+
+        Raises ClusterError.
+        """
 
     def run(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
@@ -52,8 +58,8 @@ class Workers(Protocol):
 class Here:
     """This process, one call after the other."""
 
-    def meet(self, folder: Path) -> None:
-        greet(str(folder))
+    def meet(self, folder: Path | None = None) -> None:
+        greet(folder)
 
     def run(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
@@ -73,7 +79,7 @@ class OnDask:
     """Workers of a Dask cluster: that at ``scheduler``, or ``workers`` local processes.
 
     A task whose worker is lost goes to another; one that has cost three workers is given up.
-    Raises ClusterError where the scheduler does not answer.
+    Raises ClusterError where the scheduler does not answer, or a worker has another tfa-perf.
     """
 
     def __init__(self, scheduler: str | None, workers: int) -> None:
@@ -87,7 +93,7 @@ class OnDask:
             self._client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
         except BaseException as error:
             _kill(self._cluster)
-            if not isinstance(error, (OSError, ValueError, TimeoutError)):
+            if not isinstance(error, (OSError, ValueError, *_TIMEOUTS)):
                 raise
             raise ClusterError(
                 f"scheduler: {scheduler!r} does not answer: {error}; give the address that "
@@ -95,16 +101,17 @@ class OnDask:
             ) from error
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
+            self.meet()
         except BaseException as error:
             self.close(at_once=True)
-            if not isinstance(error, TimeoutError):
+            if not isinstance(error, _TIMEOUTS):
                 raise
             raise ClusterError(
                 f"{self._where}: has no worker; start some with dask worker"
             ) from None
 
-    def meet(self, folder: Path) -> None:
-        answers = self._client.run(greet, str(folder), on_error="return")
+    def meet(self, folder: Path | None = None) -> None:
+        answers = self._client.run(greet, folder, on_error="return")
         for worker, answer in answers.items():
             if isinstance(answer, FileNotFoundError):
                 raise ClusterError(
