@@ -78,7 +78,7 @@ class Here:
 class OnDask:
     """Workers of a Dask cluster: that at ``scheduler``, or ``workers`` local processes.
 
-    A task whose worker is lost goes to another; one that has cost three workers is given up.
+    A task whose worker is lost goes to another; Dask gives up one that costs worker after worker.
     Raises ClusterError where the scheduler does not answer, or a worker has another tfa-perf.
     """
 
