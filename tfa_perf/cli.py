@@ -19,6 +19,7 @@ from tfa_perf.profile import compare_command as compare
 from tfa_perf.report import command as report
 from tfa_perf.scaling import command as scaling
 from tfa_perf.tune import command as tune
+from tfa_perf.universe import command as features
 
 __all__ = ["main"]
 
@@ -48,12 +49,15 @@ def _run(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     try:
         return _COMMANDS[args.command](args)
-    except _input_errors() as error:
-        print(f"tfa-perf: error: {error}", file=sys.stderr)
-        return 2
-    except _failures() as error:
-        print(f"tfa-perf: failed: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        # Which they are is looked up here: an interrupt does not wait for torch to be imported.
+        if isinstance(error, _input_errors()):
+            print(f"tfa-perf: error: {error}", file=sys.stderr)
+            return 2
+        if isinstance(error, _failures()):
+            print(f"tfa-perf: failed: {error}", file=sys.stderr)
+            return 1
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
 
     adopt.add_parser(commands)
+    features.add_parser(commands)
     claims.add_parser(commands)
     compare.add_parser(commands)
     scaling.add_parser(commands)
@@ -142,6 +147,7 @@ _COMMANDS = {
     "claims": claims.run,
     "compare": compare.run,
     "doctor": doctor.run,
+    "features": features.run,
     "report": report.run,
     "scaling": scaling.run,
     "tune": tune.run,
@@ -163,6 +169,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.train.checkpoint import CheckpointError
     from tfa_perf.train.devices import DeviceError
     from tfa_perf.train.export import ExportError
+    from tfa_perf.universe.processes import UsageError
 
     return (
         ClaimsError,
@@ -178,11 +185,14 @@ def _input_errors() -> tuple[type[Exception], ...]:
         NotComparableError,
         ConditionError,
         ReportError,
+        UsageError,
     )
 
 
 def _failures() -> tuple[type[Exception], ...]:
+    from tfa_perf.data.store_meta import StoreError
     from tfa_perf.demo.run import SampledRunError
     from tfa_perf.demo.sides import MismatchError
+    from tfa_perf.universe.processes import ClusterError
 
-    return (MismatchError, SampledRunError, OSError)
+    return (MismatchError, SampledRunError, StoreError, ClusterError, OSError)

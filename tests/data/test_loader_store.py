@@ -1,6 +1,7 @@
 """A feature store as the table: its labels, series, trainable rows and scaler."""
 
 import itertools
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,27 @@ def test_the_scaler_of_a_store_is_applied_once(tmp_path, dtype, scaled):
     at = {end: i for i, end in enumerate(ends.tolist())}
     for sample, _, end in (samples[i] for i in range(len(samples))):
         assert torch.equal(sample, x[at[int(end)]])
+
+
+@pytest.mark.parametrize("first_valid", [0, 2, 5, 31])
+def test_no_window_covers_rows_that_lack_a_feature(tmp_path, first_valid):
+    with create_store(tmp_path, rows=ROWS, features=COLUMNS) as writer:
+        writer.features[...], writer.trainable[...] = X, True
+        for low in OFFSETS[:-1]:
+            writer.features[low : low + first_valid] = np.nan
+        writer.commit(
+            names=list("abcde"), spec_hash="0", convention="talib", symbols=("A", "B", "C"),
+            offsets=OFFSETS, first_valid=first_valid,
+        )  # fmt: skip
+    store = open_store(tmp_path)
+    assert store.first_valid == first_valid
+    span = [(0, 31), (31, 36), (50, 90)]
+    firsts = [(low + first_valid, high) for low, high in itertools.pairwise(OFFSETS)]
+    cut = [*firsts[:2], (max(50, 36 + first_valid), 90)]
+    for options, rows in (({}, firsts), ({"span": span}, cut)):
+        loader = WindowLoader(store, window=WINDOW, return_index=True, **options)
+        ends = [end for *_, rows_of in loader for end in rows_of.tolist()]
+        assert ends == [end for low, high in rows for end in range(low + WINDOW - 1, high)]
+    # Series of one's own say nothing of where features begin.
+    with pytest.raises(ValueError, match="NaN") if first_valid else nullcontext():
+        WindowLoader(store, window=WINDOW, series=OFFSETS)

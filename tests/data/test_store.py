@@ -289,6 +289,7 @@ def test_a_store_behind_a_link_opens(path: Path, tmp_path: Path) -> None:
         ({"files": dict.fromkeys(FILES, 3)}, "'files' does not give bytes and crc32"),
         ({"scaler": {"mean": [0]}}, "a scaler is written as"),
         ({"scaled": 1}, "'scaled' is 1, not true or false"),
+        ({"first_valid": -1}, "'first_valid' is -1, not a whole number from 0"),
     ],
 )
 def test_an_edited_meta_is_refused(path: Path, changes: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -46,26 +47,13 @@ def read_bars(path: Path) -> Bars:
     BarsError : `path: row N: what is wrong; the fix`. In a CSV file N is the line, the header being
         line 1; in a Parquet file it is the row, counted from 1.
     """
-    if not path.name.lower().endswith(_FILE_TYPES):
-        raise BarsError(f"{path}: unknown file type; give one of {', '.join(_FILE_TYPES)}")
-    if not path.is_file():
-        raise BarsError(f"{path}: no such file; give a path, 'sample' or 'synthetic:ROWS'")
-    is_csv = path.name.lower().endswith((".csv", ".csv.gz"))
+    is_csv = _is_csv(path)
 
     def row_error(row: int, problem: str) -> BarsError:
         return BarsError(f"{path}: row {_csv_line(path, row) if is_csv else row + 1}: {problem}")
 
-    try:
+    with _reading(path, is_csv):
         frame = _read_csv(path) if is_csv else _read_parquet(path)
-    except BarsError:
-        raise
-    except _UNREADABLE as error:
-        kind = "CSV" if is_csv else "Parquet"
-        reason = str(error).strip().split("\n")[0]
-        raise BarsError(
-            f"{path}: cannot be read as {kind}: {reason}. "
-            f"{_ragged_line(path) if is_csv else 'Write the file again'}"
-        ) from error
     if frame.height == 0:
         raise BarsError(f"{path}: holds no rows; write at least one bar")
 
@@ -75,6 +63,44 @@ def read_bars(path: Path) -> Bars:
     values = {name: _numbers(frame[name], row_error) for name in _VALUES}
     _check_values(values, row_error)
     return Bars(ts=ts, **values, symbols=symbols, offsets=offsets)
+
+
+def count_bars(path: Path) -> int:
+    """How many bars `read_bars` would return; of a Parquet file only the footer is read.
+
+    Raises
+    ------
+    BarsError : the file cannot be read; whether its bars can be used is not looked at.
+    """
+    is_csv = _is_csv(path)
+    with _reading(path, is_csv):
+        if is_csv:
+            return _read_csv(path).height
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+
+
+def _is_csv(path: Path) -> bool:
+    if not path.name.lower().endswith(_FILE_TYPES):
+        raise BarsError(f"{path}: unknown file type; give one of {', '.join(_FILE_TYPES)}")
+    if not path.is_file():
+        raise BarsError(f"{path}: no such file; give a path, 'sample' or 'synthetic:ROWS'")
+    return path.name.lower().endswith((".csv", ".csv.gz"))
+
+
+@contextmanager
+def _reading(path: Path, is_csv: bool) -> Iterator[None]:
+    """What goes wrong inside is a BarsError that names the file and the fix."""
+    try:
+        yield
+    except BarsError:
+        raise
+    except _UNREADABLE as error:
+        kind = "CSV" if is_csv else "Parquet"
+        reason = str(error).strip().split("\n")[0]
+        raise BarsError(
+            f"{path}: cannot be read as {kind}: {reason}. "
+            f"{_ragged_line(path) if is_csv else 'Write the file again'}"
+        ) from error
 
 
 def _columns(path: Path, found: Sequence[str]) -> list[pl.Expr]:

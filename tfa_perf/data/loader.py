@@ -62,8 +62,9 @@ class WindowLoader:
     ----------
     X : [N, F] float32, float16, bfloat16 or float64, rows contiguous: an array, a memory map, a
         tensor on the CPU or on ``device``, or a FeatureStore. It is not copied. A store brings
-        labels, series and valid rows, and its scaler where it is not applied yet: batches then
-        hold ``(X - mean) * (1 / scale)``, computed in float32 while the windows are gathered.
+        labels, series, the rows where their features begin, valid rows, and its scaler where it
+        is not applied yet: batches then hold ``(X - mean) * (1 / scale)``, computed in float32
+        while the windows are gathered.
     y : [N] labels, one a row; only a store may go without.
     window, horizon : rows in a window, T, and rows from its last one to its label.
     stride : rows from the start of a window to that of the next one in the same series.

@@ -35,21 +35,24 @@ class WindowPlan:
 
 
 def usable_rows(
-    rows: int, series: Any, span: Any, embargo: int
+    rows: int, series: Any, span: Any, embargo: int, first_valid: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First row and end of the usable part of each series, int64 [S] each.
 
-    ``embargo`` rows are left out behind a cut that ``span`` makes inside a series.
+    ``embargo`` rows are left out behind a cut that ``span`` makes inside a series, and the first
+    ``first_valid`` rows of each series.
     """
     offsets = _offsets(series, rows)
     low, high = offsets[:-1], offsets[1:]
+    usable = np.minimum(low + first_valid, high)
     if span is None:
         if embargo:
             raise ValueError(f"embargo is {embargo}, but there is no span to keep it from")
-        return low, high
+        return usable, high
     first, stop = _span(span, rows, len(low))
     cut = (first > low) & (first < high)
-    return np.where(cut, first + embargo, np.maximum(low, first)), np.minimum(high, stop)
+    first = np.where(cut, first + embargo, np.maximum(low, first))
+    return np.maximum(usable, first), np.minimum(high, stop)
 
 
 def plan_windows(

@@ -53,6 +53,7 @@ class FeatureStore:
     names : F feature names.
     spec_hash, convention : what the features were built from.
     symbols, offsets : S names and int64 [S+1] row boundaries of the series.
+    first_valid : rows of a series before this one lack some feature; no window covers them.
     scaler : fitted on the training rows of these features, or None.
     scaled : whether `features` hold values that `scaler` has been applied to.
     """
@@ -69,6 +70,7 @@ class FeatureStore:
     offsets: npt.NDArray[np.int64]
     scaler: Scaler | None
     scaled: bool
+    first_valid: int = 0
 
     def __len__(self) -> int:
         return int(self.ts.size)
@@ -193,4 +195,5 @@ def _open(path: Path, meta: dict[str, Any], spec_hash: str | None, verify: bool)
         offsets=np.array(meta["offsets"], np.int64),
         scaler=None if meta["scaler"] is None else Scaler.from_dict(meta["scaler"]),
         scaled=meta["scaled"],
+        first_valid=meta.get("first_valid", 0),
     )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tfa_perf.data.scaler import Scaler
 
@@ -29,6 +33,37 @@ class NewerStoreError(StoreError):
 
 def array_shapes(rows: int, features: int) -> dict[str, tuple[int, ...]]:
     return {name: (rows, features) if name == "features" else (rows,) for name in DTYPES}
+
+
+def new_meta(
+    *,
+    data: str,
+    rows: int,
+    names: Sequence[str],
+    spec_hash: str,
+    convention: str,
+    symbols: Sequence[str],
+    offsets: npt.NDArray[np.int64],
+    first_valid: int,
+    scaler: Scaler | None,
+    scaled: bool,
+) -> dict[str, Any]:
+    """A description of this version, whose files' bytes and checksums are still to be filled in."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "data": data,
+        "rows": rows,
+        "names": list(names),
+        "spec_hash": spec_hash,
+        "convention": convention,
+        "symbols": list(symbols),
+        "offsets": offsets.tolist(),
+        "first_valid": first_valid,
+        "scaler": None if scaler is None else scaler.to_dict(),
+        "scaled": scaled,
+        "files": {f"{name}.npy": {"bytes": 0, "crc32": 0} for name in DTYPES},
+    }
 
 
 def check_meta(meta: Any) -> None:
@@ -58,6 +93,9 @@ def check_meta(meta: Any) -> None:
         raise ValueError("'offsets' does not rise, or is not one longer than 'symbols'")
     if offsets[0] != 0 or offsets[-1] != rows:
         raise ValueError(f"'offsets' does not go from 0 to {rows} rows")
+    first_valid = meta.get("first_valid", 0)
+    if type(first_valid) is not int or first_valid < 0:
+        raise ValueError(f"'first_valid' is {first_valid!r}, not a whole number from 0")
     if type(meta.get("scaled")) is not bool:
         raise ValueError(f"'scaled' is {meta.get('scaled')!r}, not true or false")
     scaler = meta.get("scaler")

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import math
-import os
-import re
-import secrets
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,22 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_perf.data.scaler import Scaler
+from tfa_perf.data.store_files import make_arrays, new_build, publish, published_name, sync, tidy
 from tfa_perf.data.store_lock import only_writer
 from tfa_perf.data.store_meta import (
     DTYPES,
-    FORMAT,
     REBUILD,
-    VERSION,
     NewerStoreError,
     StoreError,
     array_shapes,
     check_meta,
     crc32,
-    meta_crc32,
+    new_meta,
     read_meta,
 )
-
-_OURS = re.compile(r"(data|build)-[0-9a-f]{16}")
 
 
 class StoreWriter:
@@ -44,7 +35,7 @@ class StoreWriter:
         self._path = path
         self._shapes = array_shapes(rows, features)
         self._maps: dict[str, np.memmap[Any, Any]] = {}
-        self._folder = path / f"build-{secrets.token_hex(8)}"
+        self._folder = new_build(path)
         self._leaving = ExitStack()
         self._committed = False
 
@@ -54,7 +45,8 @@ class StoreWriter:
             failing.callback(self._discard)
             self._refuse_newer()
             try:
-                self._reserve_arrays()
+                self._folder.mkdir()
+                self._maps = make_arrays(self._folder, self._shapes)
             except OSError as error:
                 raise StoreError(
                     f"{self._path}: cannot hold {self._shapes['features']} features: {error}; "
@@ -62,22 +54,6 @@ class StoreWriter:
                 ) from error
             self._leaving = failing.pop_all()
         return self
-
-    def _reserve_arrays(self) -> None:
-        self._folder.mkdir()
-        need = sum(
-            math.prod(shape) * np.dtype(DTYPES[name]).itemsize
-            for name, shape in self._shapes.items()
-        )
-        free = shutil.disk_usage(self._folder).free
-        if need > free:
-            raise OSError(errno.ENOSPC, f"needs {need:,} bytes, {free:,} are free")
-        for name, shape in self._shapes.items():
-            file = self._folder / f"{name}.npy"
-            self._maps[name] = np.lib.format.open_memmap(
-                file, mode="w+", dtype=np.dtype(DTYPES[name]), shape=shape
-            )
-            _reserve(file)
 
     def __exit__(
         self,
@@ -113,6 +89,7 @@ class StoreWriter:
         convention: str,
         symbols: Sequence[str] = ("",),
         offsets: npt.NDArray[np.int64] | None = None,
+        first_valid: int = 0,
         scaler: Scaler | None = None,
         scaled: bool = False,
     ) -> None:
@@ -125,20 +102,18 @@ class StoreWriter:
         """
         self._array("ts")
         rows = self._shapes["ts"][0]
-        meta: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "data": self._folder.name.replace("build-", "data-"),
-            "rows": rows,
-            "names": list(names),
-            "spec_hash": spec_hash,
-            "convention": convention,
-            "symbols": list(symbols),
-            "offsets": [0, rows] if offsets is None else np.asarray(offsets).tolist(),
-            "scaler": None if scaler is None else scaler.to_dict(),
-            "scaled": scaled,
-            "files": {f"{name}.npy": {"bytes": 0, "crc32": 0} for name in DTYPES},
-        }
+        meta = new_meta(
+            data=published_name(self._folder),
+            rows=rows,
+            names=names,
+            spec_hash=spec_hash,
+            convention=convention,
+            symbols=symbols,
+            offsets=np.array([0, rows]) if offsets is None else np.asarray(offsets),
+            first_valid=first_valid,
+            scaler=scaler,
+            scaled=scaled,
+        )
         width = self._shapes["features"][1]
         if len(names) != width:
             raise StoreError(f"{self._path}: {width} features but {len(names)} names; name each")
@@ -149,24 +124,14 @@ class StoreWriter:
             self._maps.clear()
             for name in DTYPES:
                 file = self._folder / f"{name}.npy"
-                _sync(file)
+                sync(file)
                 meta["files"][file.name] = {"bytes": file.stat().st_size, "crc32": crc32(file)}
-            _sync(self._folder)
-            os.rename(self._folder, self._path / meta["data"])
-            self._folder = self._path / meta["data"]
-            meta["crc32"] = meta_crc32(meta)
-            draft = self._folder / "meta.json"
-            draft.write_text(json.dumps(meta, indent=1, allow_nan=False), encoding="utf-8")
-            _sync(draft)
-            _sync(self._path)
-            os.replace(draft, self._path / "meta.json")
+            publish(self._path, self._folder, meta)
             self._committed = True
-            _sync(self._path)
+            sync(self._path)
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{self._path}: cannot commit: {error}; {REBUILD}") from error
-        for entry in self._path.iterdir():
-            if _OURS.fullmatch(entry.name) and entry != self._folder and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
+        tidy(self._path, self._path / meta["data"])
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         if name not in self._maps:
@@ -186,6 +151,7 @@ class StoreWriter:
         self._maps.clear()
         if not self._committed:
             shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._path / published_name(self._folder), ignore_errors=True)
 
 
 def create_store(path: str | Path, *, rows: int, features: int) -> StoreWriter:
@@ -214,22 +180,3 @@ def create_store(path: str | Path, *, rows: int, features: int) -> StoreWriter:
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path}: is a file; give a folder")
     return StoreWriter(path, int(rows), int(features))
-
-
-def _reserve(file: Path) -> None:
-    if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as opened:
-            try:
-                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
-            except OSError as error:
-                # Some file systems cannot reserve, which is no reason to refuse them.
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -57,7 +57,10 @@ def window_set(
 
     Raises ValueError or TypeError, naming the argument, and ValueError where no window is left.
     """
+    first_valid = 0
     if isinstance(X, FeatureStore):
+        if series is None:
+            first_valid = X.first_valid
         series = X.offsets if series is None else series
         valid = X.trainable if valid is None else valid
     table = Table.of(X, y)
@@ -68,7 +71,7 @@ def window_set(
     embargo = checked_int("embargo", embargo, 0)
     if nan not in ("error", "mask", "drop"):
         raise ValueError(f'nan: "error", "mask" or "drop" is needed, got {nan!r}')
-    low, high = usable_rows(rows, series, span, embargo)
+    low, high = usable_rows(rows, series, span, embargo, first_valid)
     plan_of = partial(
         plan_windows,
         low,
