@@ -28,7 +28,7 @@ _UNREADABLE = (
 )
 
 
-def read_bars(path: Path) -> Bars:
+def read_bars(path: Path, *, apart: bool = True) -> Bars:
     """Bars from a CSV (`.csv`, `.csv.gz`) or Parquet (`.parquet`, `.pq`) file.
 
     Columns, in any case and order: `open high low close volume`; a time column, the first of
@@ -42,6 +42,9 @@ def read_bars(path: Path) -> Bars:
     Prices are positive and volume is not negative. High below low is refused; open or close
     outside [low, high] is not, because vendors round and adjust the four prices separately.
 
+    ``apart`` has Parquet read by a process of its own, see `read_parquet`, which takes some tenths
+    of a second; without it a damaged file may end this process.
+
     Raises
     ------
     BarsError : `path: row N: what is wrong; the fix`. In a CSV file N is the line, the header being
@@ -53,7 +56,7 @@ def read_bars(path: Path) -> Bars:
         return BarsError(f"{path}: row {_csv_line(path, row) if is_csv else row + 1}: {problem}")
 
     with _reading(path, is_csv):
-        frame = _read_csv(path) if is_csv else _read_parquet(path)
+        frame = _read_csv(path) if is_csv else _read_parquet(path, apart)
     if frame.height == 0:
         raise BarsError(f"{path}: holds no rows; write at least one bar")
 
@@ -141,7 +144,10 @@ def _read_csv(path: Path) -> pl.DataFrame:
     return frame.head(filled[-1] + 1 if len(filled) else 0)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(path: Path, apart: bool) -> pl.DataFrame:
+    if not apart:
+        scan = pl.scan_parquet(path, glob=False)
+        return scan.select(_columns(path, scan.collect_schema().names())).collect()
     names, frame = read_parquet(path, {*_VALUES, *_TS_NAMES, "symbol"})
     return frame.select(_columns(path, names))
 

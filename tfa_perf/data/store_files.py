@@ -56,7 +56,8 @@ def make_arrays(
 def publish(path: Path, folder: Path, meta: dict[str, Any]) -> None:
     """Make the arrays in ``folder``, synced already, those of the store at ``path``.
 
-    On return ``meta.json`` is ``meta`` with its checksum, and ``folder`` is called what it says. Raises OSError.
+    On return ``meta.json`` is ``meta`` with its checksum, and ``folder`` is called what it says.
+    Raises OSError.
     """
     sync(folder)
     meta["crc32"] = meta_crc32(meta)

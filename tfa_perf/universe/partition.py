@@ -111,11 +111,13 @@ _Rows = tuple[tuple[str, ...], tuple[int, ...], dict[str, NDArray[Any]]]
 
 def _built(slot: Slot, recipe: Recipe, spec: Any) -> _Rows:
     _check_unchanged(slot)
-    bars = read_bars(Path(slot.file))
+    threads = _worker_threads()
+    # A file that nothing can read ends a worker at most; the others go on.
+    bars = read_bars(Path(slot.file), apart=threads is None)
     if len(bars) != slot.rows:
         raise ValueError(f"holds {len(bars):,} bars, {slot.rows:,} were counted; write it again")
     features = np.empty(array_shapes(slot.rows, len(recipe.names))["features"], np.float32)
-    build_features(bars, spec, features, num_threads=_kernel_threads())
+    build_features(bars, spec, features, num_threads=threads)
     labels = forward_return_labels(
         bars.close,
         recipe.horizon,
@@ -165,8 +167,8 @@ def _plan_and_spec(folder: str) -> tuple[Plan, Any]:
     return plan, spec
 
 
-def _kernel_threads() -> int | None:
-    """Those of the Dask worker that this runs in; None, for all there are, elsewhere."""
+def _worker_threads() -> int | None:
+    """Threads of the Dask worker that this runs in; None, for all there are, elsewhere."""
     if "distributed.worker" not in sys.modules:
         return None
     from distributed import get_worker
