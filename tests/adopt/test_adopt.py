@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -87,7 +88,8 @@ def test_a_trainer_that_does_not(train: str, capfd: pytest.CaptureFixture[str]) 
     assert main(["adopt", "--steps", "500", "--seconds", "1", train, "0", "0.2"]) == 0
     printed = capfd.readouterr().out
     assert "none of our pieces would pay\n" in printed
-    assert "WindowDataset" not in printed and "forward and backward are 9" in printed
+    assert "WindowDataset" not in printed
+    assert re.search(r"forward and backward are (9\d|100) % of the step", printed)
 
 
 @pytest.mark.parametrize(
