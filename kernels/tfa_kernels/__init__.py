@@ -9,6 +9,7 @@ from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageRepo
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
 from tfa_kernels.stream import FeatureStream
 from tfa_kernels.user_ops import OpError, register_op
+from tfa_kernels.warm_up import warm_up
 from tfa_kernels.windows import gather_windows
 
 __version__ = "0.1.0"
@@ -30,4 +31,5 @@ __all__ = [
     "gather_windows",
     "load_spec",
     "register_op",
+    "warm_up",
 ]
