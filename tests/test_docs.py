@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.op_reference import PAGE, op_reference
+from benchmarks.picture import pictures
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -21,3 +22,8 @@ def test_python_blocks_run(page):
 
 def test_op_reference_is_what_the_registry_says():
     assert PAGE.read_text() == op_reference()
+
+
+def test_pictures_are_what_the_committed_runs_say():
+    for name, content in pictures().items():
+        assert (DOCS / name).read_text() == content
