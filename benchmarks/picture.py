@@ -40,7 +40,7 @@ def _picture(path: Path) -> str:
     machine = run.machine["cpu"] if run.machine["gpu"] == "none" else run.machine["gpu"]
     title = f"before/after, log scale, 95 % intervals: {machine}, {run.day}"
     bottom = _TOP + _ROW * len(rows)
-    parts = [svg.text(14, 24, title), svg.line(x(1), _TOP - 8, x(1), bottom, "ink")]
+    parts = [svg.text(14, 24, title), svg.rect(x(1), _TOP - 8, 1, bottom - _TOP + 8, "ink")]
     for tick in svg.log_ticks(low, high):
         parts += [svg.line(x(tick), _TOP - 8, x(tick), bottom, "grid")]
         parts += [svg.text(x(tick), _TOP - 12, f"{tick:g}x", "dim", "middle")]
@@ -50,7 +50,7 @@ def _picture(path: Path) -> str:
         parts += [
             svg.text(14, middle + 4, name),
             svg.rect(min(x(1), x(value)), middle - 7, abs(x(value) - x(1)), 14, kind),
-            svg.line(x(least), middle, x(most), middle, "ink", 3),
+            svg.rect(x(least), middle - 1.5, x(most) - x(least), 3, "ink"),
             svg.text(_WIDTH - _RIGHT + 16, middle + 4, f"{label} {verdict}", "dim"),
         ]
     return svg.document(_WIDTH, bottom + 16, parts, title)

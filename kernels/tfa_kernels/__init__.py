@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tfa_kernels._jit import cache_folders
+from tfa_kernels._warm_up import warm_up
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
 from tfa_kernels.spec import Feature, FeatureSpec, SpecError, load_spec
 from tfa_kernels.stream import FeatureStream
 from tfa_kernels.user_ops import OpError, register_op
-from tfa_kernels.warm_up import warm_up
 from tfa_kernels.windows import gather_windows
 
 __version__ = "0.1.0"
