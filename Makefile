@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 SOURCES := pyproject.toml kernels/pyproject.toml constraints.txt
 
-.PHONY: demo test bench nightly lint clean
+.PHONY: demo test bench nightly lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tfa-perf demo
@@ -36,6 +36,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:
 	rm -rf $(VENV) runs profiles
 
@@ -45,5 +48,5 @@ $(VENV)/.installed: $(SOURCES)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable ./kernels --editable '.[dev]'
+	$(PIP) --editable ./kernels --editable '.[dev,docs]'
 	touch $@

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tfa_perf.cli import main
+from tfa_perf.json_output import json_alone
 
 TINY = ["model.d_model=8", "model.nhead=2", "model.num_layers=1", "model.ffn_hidden=8"]
 TINY_FLAGS = [part for key in [*TINY, "train.batch_size=512"] for part in ("--set", key)]
@@ -94,5 +95,32 @@ def test_bad_usage_is_exit_code_2(args, capsys):
 
 
 def test_help_and_version():
-    assert "demo" in tfa_perf("--help").stdout
+    shown = tfa_perf("--help").stdout
+    assert "demo" in shown and "warmup" in shown
+    assert len(shown.splitlines()) <= 24 and max(map(len, shown.splitlines())) <= 80
     assert tfa_perf("--version").stdout == "tfa-perf 0.1.0\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_options_of_every_command(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for option in ("csv-log", "gpu-trace", "more-before", "quick"):
+        assert option in script
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_without_the_source_bench_says_where_the_benchmarks_are(tmp_path, capsys):
+    assert main(["bench", "--source", str(tmp_path)]) == 2
+    assert "source distribution" in capsys.readouterr().err
+
+
+def test_json_has_stdout_to_itself(capfd):
+    with json_alone(True) as document:
+        print("for humans", flush=True)
+        subprocess.run([sys.executable, "-c", "print('of a child')"], check=True)
+        document.write("{}")
+    printed = capfd.readouterr()
+    assert printed.out == "{}\n"
+    assert "for humans" in printed.err and "of a child" in printed.err

@@ -12,13 +12,16 @@ exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted,
 """
 
 
-def command_parser(prog: str, description: str, *, notes: str = "") -> argparse.ArgumentParser:
+def command_parser(
+    prog: str, description: str, *, notes: str = "", add_help: bool = True
+) -> argparse.ArgumentParser:
     """A parser whose help ends with ``notes`` and what the exit codes mean."""
     return argparse.ArgumentParser(
         prog=prog,
         description=description,
         epilog=notes + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=add_help,
     )
 
 

@@ -8,8 +8,9 @@ import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tfa_perf import __version__
+from tfa_perf import __version__, bench, completion, warmup
 from tfa_perf.adopt import command as adopt
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.claims import command as claims
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    # These two are modules with arguments of their own, which torch comes with.
+    # These are modules with arguments of their own; torch or pytest comes with them.
     if argv[:1] == ["profile"]:
         from tfa_perf.profile.__main__ import main as profile
 
@@ -46,8 +47,10 @@ def _run(argv: list[str]) -> int:
         from tfa_perf.train.__main__ import main as train
 
         return train(argv[1:])
-    args = _parser().parse_args(argv)
     try:
+        if argv[:1] == ["bench"]:
+            return bench.main(argv[1:])
+        args = _parser().parse_args(argv)
         return _COMMANDS[args.command](args)
     except Exception as error:
         # Which they are is looked up here: an interrupt does not wait for torch to be imported.
@@ -62,14 +65,38 @@ def _run(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "tfa-perf", "Find, time and remove the bottlenecks of PyTorch time-series trainers."
+        "tfa-perf",
+        "Find, time and remove the bottlenecks of PyTorch time-series trainers.",
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"tfa-perf {__version__}")
+    # The usage line shows them; the commands need the rest of a screen.
+    hidden = argparse.SUPPRESS
+    parser.add_argument("-h", "--help", action="help", help=hidden)
+    version = f"tfa-perf {__version__}"
+    parser.add_argument("--version", action="version", version=version, help=hidden)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_commands(commands)
+    return parser
 
-    demo = commands.add_parser(
-        "demo", help="the report's trainer and ours side by side: phase table and flame graph"
-    )
+
+def _whole_parser() -> argparse.ArgumentParser:
+    """With the arguments of the commands that are modules of their own."""
+    from tfa_perf.profile.command_line import arguments as profile
+    from tfa_perf.train.__main__ import parser as train
+
+    parser = _parser()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            action.choices.update(train=train(), profile=profile(), bench=bench.parser())
+    return parser
+
+
+def _completion(args: argparse.Namespace) -> int:
+    return completion.run(args, _whole_parser())
+
+
+def _add_commands(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="the report's trainer and ours, timed in turn")
     add_shared_arguments(demo, config="report")
     demo.add_argument(
         "--after-config", metavar="FILE", help="config of our side (default: the same as --config)"
@@ -83,11 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="output folder (default runs/demo)"
     )
+    demo.add_argument("--json", action="store_true", help="print JSON alone, not the tables")
 
     commands.add_parser("train", help="bars to a fitted model", add_help=False)
 
     export = commands.add_parser(
-        "export", help="a fitted model and its scaler as one file for torch.export or ONNX"
+        "export", help="a fitted model as one file for torch.export or ONNX"
     )
     export.add_argument("model", type=Path, help="what train wrote with --out, or best.pt")
     export.add_argument("out", type=Path, help="file to write, .pt2 or .onnx")
@@ -100,13 +128,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_parser(commands)
     report.add_parser(commands)
     tune.add_parser(commands)
-
+    warmup.add_parser(commands)
+    completion.add_parser(commands)
+    commands.add_parser("bench", help="the benchmark suite, from the source", add_help=False)
     commands.add_parser(
         "profile",
-        help="where a trainer's time goes: phase timers and a flame graph",
+        help="where any trainer's time goes: phases, flame graph",
         add_help=False,
     )
-    return parser
 
 
 def _pairs(text: str) -> int:
@@ -129,6 +158,7 @@ def _demo(args: argparse.Namespace) -> int:
         device=args.device,
         pairs=args.pairs,
         out=args.out,
+        as_json=args.json,
     )
 
 
@@ -146,17 +176,20 @@ _COMMANDS = {
     "export": _export,
     "claims": claims.run,
     "compare": compare.run,
+    "completion": _completion,
     "doctor": doctor.run,
     "features": features.run,
     "report": report.run,
     "scaling": scaling.run,
     "tune": tune.run,
+    "warmup": warmup.run,
 }
 
 
 def _input_errors() -> tuple[type[Exception], ...]:
     # Imported when something has gone wrong, so that --help needs no torch.
     from tfa_kernels import SpecError
+    from tfa_perf.bench import BenchError
     from tfa_perf.claims.workload import ClaimsError
     from tfa_perf.config import ConfigError
     from tfa_perf.data.bars import BarsError
@@ -172,6 +205,7 @@ def _input_errors() -> tuple[type[Exception], ...]:
     from tfa_perf.universe.processes import UsageError
 
     return (
+        BenchError,
         ClaimsError,
         ConfigError,
         SpecError,

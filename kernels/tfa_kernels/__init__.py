@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfa_kernels._jit import cache_folders
+from tfa_kernels._warm_up import warm_up
 from tfa_kernels.attention import window_attention, window_attention_gradient
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
@@ -33,6 +34,7 @@ __all__ = [
     "load_spec",
     "overlap_add",
     "register_op",
+    "warm_up",
     "window_attention",
     "window_attention_gradient",
 ]

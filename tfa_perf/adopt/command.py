@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to ``commands``, an ``add_subparsers()``."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "adopt",
-        help="which of our pieces would pay in your trainer, and the lines to change",
+        help="which of our pieces would pay in your trainer",
         usage="tfa-perf adopt [--steps N] [--seconds S] [--json] train.py [args...]",
         description="Runs the trainer under phase timers for a few steps and says which of our "
         "pieces would pay, by how much at most, and the lines to change. It edits nothing. What "

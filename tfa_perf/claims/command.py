@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfa_perf.claims.table import CLAIMS
+from tfa_perf.json_output import json_alone
 
 __all__ = ["add_parser", "run"]
 
@@ -44,6 +45,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write ``claims.md``, ``claims.json`` and ``claims.svg``."""
+    with json_alone(args.json) as document:
+        document.write(_measure(args))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> str:
     # Imported here, so that --help needs no torch.
     from rich.console import Console
 
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     device = pick_device(args.device)
-    console = Console(quiet=args.json, soft_wrap=False)
+    console = Console(soft_wrap=False)
     args.out.mkdir(parents=True, exist_ok=True)
     machine = describe_machine(device)
     text = " · ".join(f"{key} {value}" for key, value in machine.items())
@@ -82,6 +89,4 @@ def run(args: argparse.Namespace) -> int:
     for name, written in files.items():
         write_whole(args.out / name, written)
         console.print(f"wrote {args.out / name}", highlight=False, markup=False, soft_wrap=True)
-    if args.json:
-        print(content, end="")
-    return 0
+    return content

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,9 +14,10 @@ from tfa_perf.config import Config
 from tfa_perf.data.bars import Bars, load_bars
 from tfa_perf.demo.alternate import Options
 from tfa_perf.demo.sides import build_sides
-from tfa_perf.demo.table import once_table, step_table
+from tfa_perf.demo.table import once_table, step_table, tables_json
 from tfa_perf.demo.timing import StepTimes, time_once, time_steps
 from tfa_perf.interrupts import NUMBERS, Interrupted
+from tfa_perf.json_output import json_alone
 from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
@@ -40,14 +43,32 @@ class SampledRunError(RuntimeError):
 
 
 def run_demo(
-    before: Config, after: Config, *, bars: str, device: str, pairs: int, out: Path
+    before: Config,
+    after: Config,
+    *,
+    bars: str,
+    device: str,
+    pairs: int,
+    out: Path,
+    as_json: bool = False,
 ) -> int:
     """Compare the report's trainer under ``before`` with ours under ``after``; 0 when done.
 
     Prints the phase table and writes ``flame.html`` and the profile's files into ``out``.
 
+    ``as_json`` prints the tables' figures as JSON, and the rest to stderr.
+
     Raises the errors of ``load_bars``, ``build_sides`` and ``pick_device``.
     """
+    with json_alone(as_json) as document:
+        found = _compare(before, after, bars=bars, device=device, pairs=pairs, out=out)
+        json.dump(found, document, indent=1)
+    return 0
+
+
+def _compare(
+    before: Config, after: Config, *, bars: str, device: str, pairs: int, out: Path
+) -> dict[str, Any]:
     console = Console()
     where = pick_device(device)
     loaded = load_bars(bars)
@@ -95,7 +116,12 @@ def run_demo(
     )
     for file in (page, *profile.files):
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
-    return 0
+    return {
+        "machine": machine({}),
+        "pairs": pairs,
+        **tables_json(once, *times),
+        "files": [str(file) for file in (page, *profile.files)],
+    }
 
 
 def _once_pairs(bars: Bars) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
 
 from rich.table import Table
 
 from tfa_perf.claims.measure import paired_ratio
 from tfa_perf.demo.timing import StepTimes
 
-__all__ = ["once_table", "phase_order", "step_table"]
+__all__ = ["once_table", "phase_order", "step_table", "tables_json"]
 
 # A phase under this on both sides is clock noise; its ratio would say nothing.
 _SHORTEST_RATED_MS = 0.01
@@ -56,6 +59,28 @@ def once_table(times: dict[str, tuple[list[float], list[float]]]) -> Table:
     for name, (before, after) in times.items():
         table.add_row(name, _ms(before), _ms(after), _ratio(before, after))
     return table
+
+
+def tables_json(
+    once: dict[str, tuple[list[float], list[float]]], before: StepTimes, after: StepTimes
+) -> dict[str, Any]:
+    """The figures of both tables: ``once`` and ``phases`` by name, and ``step``."""
+    walls = [[lap.wall_s for lap in side.laps] for side in (before, after)]
+    names = phase_order(before, after)
+    return {
+        "once": {name: _figures(*times) for name, times in once.items()},
+        "phases": {name: _figures(_seconds(before, name), _seconds(after, name)) for name in names},
+        "step": _figures(*walls),
+    }
+
+
+def _figures(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+    rated = min(*before, *after) * 1e3 >= _SHORTEST_RATED_MS
+    return {
+        "before_ms": 1e3 * fmean(before),
+        "after_ms": 1e3 * fmean(after),
+        "ratio": asdict(paired_ratio(before, after)) if rated else None,
+    }
 
 
 def _seconds(side: StepTimes, phase: str) -> list[float]:

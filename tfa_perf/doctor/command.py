@@ -14,7 +14,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to ``commands``, an ``add_subparsers()``."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "doctor",
-        help="what this machine and installation can do, and a remedy for each problem",
+        help="what this installation can do, and what to mend",
         description="Looks at versions, threads, permissions, the kernel cache and GPUs, and tests "
         "every kernel against its oracle. Exit code 1 where there is a problem.",
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console
 
 from tfa_perf.interrupts import exit_code, interruptible
+from tfa_perf.json_output import json_alone
 from tfa_perf.profile.atomic import write_each
 from tfa_perf.profile.attach import AttachError
 from tfa_perf.profile.command_line import parse, program_name
@@ -33,14 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The program owns stdout: it may be piped on.
     console = Console(stderr=True)
     try:
-        with interruptible():
-            return _run(console, options, command)
+        with interruptible(), json_alone(options.json) as document:
+            return _run(console, options, command, document)
     except KeyboardInterrupt as error:
         console.print("tfa_perf.profile: interrupted")
         return exit_code(error)
 
 
-def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:
+def _run(
+    console: Console, options: argparse.Namespace, command: Sequence[str], document: TextIO
+) -> int:
     try:
         if options.memory:
             return _profile_memory(console, options, command)
@@ -77,7 +83,27 @@ def _run(console: Console, options: argparse.Namespace, command: Sequence[str]) 
     show_end(console, result, files)
     for problem in problems:
         console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
+    json.dump(
+        {
+            "runs": [_figures(run) for run in runs],
+            "exit_code": result.exit_code,
+            "files": [str(file) for file in files],
+        },
+        document,
+        indent=1,
+    )
     return result.exit_code or show_conditions(console, runs, options.fail_if)
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.label,
+        "steps": run.steps,
+        "ms": run.ms_per_step,
+        "unit": run.unit,
+        "phases": [asdict(row) for row in run.rows],
+        "verdict": run.verdict,
+    }
 
 
 def _profile_memory(console: Console, options: argparse.Namespace, command: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from tfa_perf.profile.launch import SAMPLERS
 from tfa_perf.profile.memory import MemrayMissing, check_memray
 from tfa_perf.profile.pyspy import RATE
 
-__all__ = ["parse", "program_name"]
+__all__ = ["arguments", "parse", "program_name"]
 
 _INTERPRETER = re.compile(r"python[\d.]*(\.exe)?")
 _DESCRIPTION = "Run a training program and show where its steps' time goes."
@@ -31,6 +31,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"tfa_perf.profile: {message} (--help shows the usage)", file=sys.stderr)
         raise SystemExit(2)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The arguments, but for the program after ``--``."""
+    return _parser()
 
 
 def _parser() -> _Parser:
@@ -82,6 +87,11 @@ def _parser() -> _Parser:
         "--memory",
         action="store_true",
         help="what the program holds in memory at its peak, through memray, instead of times",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the phase table as JSON alone; the program's own output goes to stderr",
     )
     running = parser.add_argument_group("profile a running process (stacks only)")
     running.add_argument("--pid", type=int, metavar="PID", help="the process to sample")
@@ -198,6 +208,7 @@ def _check_memory(parser: _Parser, options: argparse.Namespace) -> None:
         ("--pid", options.pid),
         ("--text", options.text),
         ("--fail-if", options.fail_if),
+        ("--json", options.json),
     ):
         if given:
             parser.error(f"--memory gives no times, so it cannot go with {name}; run it by itself")

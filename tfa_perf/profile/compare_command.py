@@ -13,7 +13,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to ``commands``, an ``add_subparsers()``."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "compare",
-        help="two profiled runs: what changed, phase by phase and frame by frame",
+        help="two profiled runs: what changed, with intervals",
         epilog="exit codes: 0 compared, 1 a --fail-if condition is met, 2 wrong usage, no run, or "
         "runs that are not comparable",
     )

@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tfa_perf.json_output import json_alone
+
 __all__ = ["add_parser", "run"]
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to ``commands``, an ``add_subparsers()``."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "scaling", help="cost as rows, features, window and batch grow, with fitted exponents"
+        "scaling", help="cost as rows, features, window and batch grow"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument(
@@ -23,11 +25,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/scaling"), help="folder (default runs/scaling)"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON alone, not the table")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the exponents, write ``scaling.json``, ``scaling.md`` and the plots."""
+    with json_alone(args.json) as document:
+        document.write(_measure(args))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> str:
     # Imported here, so that --help needs no torch.
     from rich.console import Console
 
@@ -66,4 +75,4 @@ def run(args: argparse.Namespace) -> int:
     for name, content in files.items():
         write_whole(args.out / name, content)
     console.print(f"wrote {args.out / 'scaling.md'}, scaling.json and {len(files) - 2} plots")
-    return 0
+    return files["scaling.json"]

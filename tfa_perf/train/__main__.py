@@ -24,7 +24,7 @@ from tfa_perf.train.memory import DeviceMemoryError
 from tfa_perf.train.ranks import local_rank, torchrun_ranks
 from tfa_perf.train.run import train
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 _NOTES = """\
 several processes: torchrun --nproc-per-node N -m tfa_perf.train ...
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A failure among several processes ends this one at once: the others may be waiting for it.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     # A last search for cycles among torch's modules would take a second.
     atexit.register(gc.freeze)
     try:
@@ -79,7 +79,8 @@ _INPUT_ERRORS = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``tfa-perf train``."""
     parser = command_parser("tfa-perf train", "Bars to a fitted model.", notes=_NOTES)
     add_shared_arguments(parser, config="tuned")
     parser.add_argument("--steps", type=positive, help="stop after this many optimizer steps")

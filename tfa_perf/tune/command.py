@@ -18,7 +18,7 @@ __all__ = ["add_parser", "run"]
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to ``commands``, an ``add_subparsers()``."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "tune", help="batch, micro-batch, kind of step and threads that are fastest here"
+        "tune", help="the fastest batch, step and threads on this machine"
     )
     add_shared_arguments(parser, config="report")
     parser.add_argument("--keep-batch", action="store_true", help="leave the batch size alone")
