@@ -25,7 +25,16 @@ from tfa_perf.report.benchmark import (
     read_benchmark,
 )
 
-__all__ = ["PAGES", "README", "SECTIONS", "before_and_after", "gpu_steps", "markers", "replaced"]
+__all__ = [
+    "PAGES",
+    "README",
+    "SECTIONS",
+    "before_and_after",
+    "gpu_steps",
+    "markers",
+    "others",
+    "replaced",
+]
 
 ROOT = RESULTS.parents[1]
 README = ROOT / "README.md"
@@ -41,34 +50,43 @@ def markers(section: str) -> tuple[str, str]:
 
 
 def before_and_after(results: Path) -> str:
-    """Markdown of every run in the folder, those without a GPU first.
+    """Markdown of the bottlenecks of every run in the folder, those without a GPU first.
 
     Raises ReportError where a file is no run of both sides.
     """
+    return _of_each_run(results, _bottlenecks)
+
+
+def others(results: Path) -> str:
+    """Markdown of what else was timed beside ours in those runs, and of memory."""
+    return _of_each_run(results, _others)
+
+
+def _of_each_run(results: Path, make: Callable[[BenchmarkRun], Iterator[str]]) -> str:
     runs = [read_benchmark(path) for path in sorted(results.glob("*.json"))]
     runs.sort(key=lambda run: run.machine["gpu"] != "none")
-    return "\n".join(line for run in runs for line in _sections(run)).rstrip() + "\n"
+    lines = [line for run in runs for line in (_where(run), "", *make(run))]
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _sections(run: BenchmarkRun) -> Iterator[str]:
+def _where(run: BenchmarkRun) -> str:
     machine = run.machine
     gpu = "" if machine["gpu"] == "none" else f"{machine['gpu']}, "
     option = "" if run.size == "default" else f" --size {run.size}"
-    yield (
+    return (
         f"{gpu}{machine['cpu']} with {machine['cores']} cores, {machine['torch threads']} threads, "
         f"torch {machine['torch']}, {run.day}: `pytest benchmarks{option}`"
     )
-    yield ""
+
+
+def _bottlenecks(run: BenchmarkRun) -> Iterator[str]:
     yield from _markdown(BENCHMARK_HEADINGS, run.table("bottleneck"))
-    yield from _markdown(MEMORY_HEADINGS, run.memory_table())
-    others = [row[:_RATIO_ONLY] for row in run.table("other")]
+
+
+def _others(run: BenchmarkRun) -> Iterator[str]:
     headings = ("work", "other", "ours", "other/ours [95 %]", "A/A", "ours is")
-    if others:
-        yield "<details><summary>Others and ours, in the same run</summary>"
-        yield ""
-        yield from _markdown(headings, others)
-        yield "</details>"
-        yield ""
+    yield from _markdown(headings, [row[:_RATIO_ONLY] for row in run.table("other")])
+    yield from _markdown(MEMORY_HEADINGS, run.memory_table())
 
 
 def gpu_steps(results: Path) -> str:
@@ -92,8 +110,8 @@ SECTIONS: dict[str, dict[str, Callable[[Path], str]]] = {
     "README.md": {
         "before and after": before_and_after,
         "verdicts": claims_summary,
-        "GPU steps": gpu_steps,
     },
+    "results.md": {"others": others, "GPU steps": gpu_steps},
     "claims.md": {"claims": claims_page},
     "scaling.md": {"scaling": scaling_page},
 }

@@ -7,8 +7,9 @@
 A run of ``pytest benchmarks`` becomes ``benchmarks/results/cpu.json``, without single times and
 without what names a computer or a branch. ``.benchmarks/0000_reference_cpu.json`` is a link to it:
 in the root of the storage pytest-benchmark finds it on every machine, and its number keeps it the
-oldest. A folder that ``tfa-perf claims`` or ``tfa-perf scaling`` wrote is copied, figures and
-pictures, to ``benchmarks/results/claims/cpu`` or ``benchmarks/results/scaling/cpu``.
+oldest. Of a folder that ``tfa-perf claims`` or ``tfa-perf scaling`` wrote the JSON is copied to
+``benchmarks/results/claims/cpu`` or ``benchmarks/results/scaling/cpu``, and the pictures to
+``docs/figures/``, where the pages find them.
 
 ``python -m benchmarks.readme`` then makes the tables of README and docs/ from them.
 """
@@ -30,6 +31,7 @@ __all__ = ["RESULTS", "main", "publish", "reference"]
 KINDS = ("claims", "scaling")
 RESULTS = Path(__file__).resolve().parent / "results"
 STORAGE = RESULTS.parents[1] / ".benchmarks"
+FIGURES = RESULTS.parents[1] / "docs" / "figures"
 
 
 def reference(run: dict[str, Any]) -> dict[str, Any]:
@@ -67,12 +69,13 @@ def publish(folder: Path, name: str) -> Path:
     left_out = {claim.id for claim in CLAIMS} - {f["claim"] for f in tree.get("findings", ())}
     if kind == "claims" and left_out:
         raise ValueError(f"{folder}: lacks {', '.join(sorted(left_out))}; run it without --only")
-    target = RESULTS / kind / name
-    target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("*.svg"):
+    target, figures = RESULTS / kind / name, FIGURES / kind / name
+    for made in (target, figures):
+        made.mkdir(parents=True, exist_ok=True)
+    for old in figures.glob("*.svg"):
         old.unlink()
     for picture in folder.glob("*.svg"):
-        write_whole(target / picture.name, picture.read_text(encoding="utf-8"))
+        write_whole(figures / picture.name, picture.read_text(encoding="utf-8"))
     write_whole(target / f"{kind}.json", content)
     return target
 

@@ -19,7 +19,7 @@ __all__ = ["claims_page", "claims_summary", "scaling_page"]
 
 _NONE = "No run is committed yet; CONTRIBUTING says which commands make one.\n"
 # From a page in docs/.
-_RESULTS = "../benchmarks/results"
+_FIGURES = "figures"
 
 
 def claims_summary(results: Path) -> str:
@@ -61,7 +61,7 @@ def claims_page(results: Path) -> str:
     lines: list[str] = []
     for name, tree in _runs(results, "claims"):
         lines += [f"## {_machine(tree)}", "", f"`tfa-perf claims`, {tree['date']}", ""]
-        lines += [f"![claims]({_RESULTS}/claims/{name}/claims.svg)", ""]
+        lines += [f"![claims]({_FIGURES}/claims/{name}/claims.svg)", ""]
         lines += [*claims_rows(_findings(tree)), ""]
     return "\n".join([implied_text(), "", *lines, LEGEND]) + "\n" if lines else _NONE
 
@@ -75,7 +75,7 @@ def scaling_page(results: Path) -> str:
         for sweep in tree["sweeps"]:
             if sweep["plot"]:
                 about = f"{sweep['work']} over {sweep['axis']}"
-                lines.append(f"![{about}]({_RESULTS}/scaling/{name}/{sweep['plot']})")
+                lines.append(f"![{about}]({_FIGURES}/scaling/{name}/{sweep['plot']})")
         lines.append("")
     return "\n".join([SCALING_LEGEND, "", *lines]).rstrip() + "\n" if lines else _NONE
 

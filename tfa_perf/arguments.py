@@ -7,8 +7,7 @@ import argparse
 __all__ = ["add_shared_arguments", "command_parser", "positive"]
 
 _EXIT_CODES = """\
-exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 130 interrupted,
-            143 terminated
+exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 or 143 interrupted
 """
 
 

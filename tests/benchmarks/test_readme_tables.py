@@ -49,14 +49,14 @@ def test_an_edited_figure_is_found_and_mended(copied):
 
 
 def test_text_around_the_markers_stays(copied):
-    (begin, end), (second, second_end), (third, last) = map(markers, SECTIONS[README.name])
+    (begin, end), (second, last) = map(markers, SECTIONS[README.name])
     between = f"{end}\nbetween\n{second}\n"
-    copied.write_text(f"above\n{begin}\nold\n{between}old\n{second_end}\n{third}\n{last}\nbelow\n")
+    copied.write_text(f"above\n{begin}\nold\n{between}old\n{last}\nbelow\n")
     assert python("benchmarks.readme", copied).returncode == 0
     text = copied.read_text()
     assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{last}\nbelow\n")
     assert between in text and "old\n" not in text
-    assert "window loading" in text and "| tuned | graph, compiled |" in text
+    assert "window loading" in text
 
 
 BEGIN, END = markers("x")
@@ -80,6 +80,7 @@ def test_a_saved_run_becomes_the_reference_and_a_table(measured):
         assert done.returncode == 0, done.stderr
     text = (measured.folder / "README.md").read_text()
     assert "| planted | 2 s | 1 s | 2.00x [2.00, 2.00] | [1.000, 1.000] | faster | 10 /s |" in text
+    text = (measured.folder / "docs/results.md").read_text()
     assert "| steady | 3 s | 1.5 s | 2.00x [2.00, 2.00] |" in text
     run.unlink()
     link = measured.folder / ".benchmarks/0000_reference_here.json"

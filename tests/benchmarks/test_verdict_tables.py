@@ -21,6 +21,7 @@ CPU = {"cpu": "A CPU", "cores": "2", "threads": "2", "torch": "2.13"}
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(reference, "FIGURES", tmp_path / "figures")
     return tmp_path / "results"
 
 
@@ -63,8 +64,8 @@ def test_claims_are_committed_and_shown_machine_by_machine(results, tmp_path):
     page = claims_page(results)
     assert page.index("## A CPU with 2 cores") < page.index("## A GPU, A CPU with 2 cores")
     assert "2026-01-02" in page and "ours \\| theirs" in page and "no rocket" in page
-    assert "(../benchmarks/results/claims/a-gpu/claims.svg)" in page
-    assert (results / "claims/a-gpu/claims.svg").is_file()
+    assert "(figures/claims/a-gpu/claims.svg)" in page
+    assert (reference.FIGURES / "claims/a-gpu/claims.svg").is_file()
 
 
 def test_a_run_that_is_quick_or_not_whole_is_not_committed(results, tmp_path):
@@ -94,7 +95,7 @@ def scaling(folder):
 def test_scaling_is_committed_with_its_plots_and_shown(results, tmp_path, monkeypatch, capsys):
     assert "No run is committed" in scaling_page(results)
     folder = scaling(tmp_path / "scaling")
-    stale = results / "scaling/cpu/gone-N.svg"
+    stale = reference.FIGURES / "scaling/cpu/gone-N.svg"
     stale.parent.mkdir(parents=True)
     stale.write_text("<svg/>")
     monkeypatch.setattr(sys, "argv", ["reference", str(folder), "cpu"])
@@ -107,5 +108,5 @@ def test_scaling_is_committed_with_its_plots_and_shown(results, tmp_path, monkey
         f"| gather: F 55 | N | 10 to 1,000 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] "
         f"| {two} at 10 | {two} at 1,000 |"
     ) in page
-    assert "![gather over N](../benchmarks/results/scaling/cpu/gather-N.svg)" in page
+    assert "![gather over N](figures/scaling/cpu/gather-N.svg)" in page
     assert json.loads((results / "scaling/cpu/scaling.json").read_text())["date"] == "2026-01-02"
