@@ -371,3 +371,13 @@ def test_difference_page_in_the_browser(
     (before,) = (w for text, w in browser.boxes().items() if text.startswith("augment (+"))
     # 4 of 10 ms slept before, 12 of 18 after.
     assert before < after
+
+
+def test_a_phase_that_timers_saw_is_not_new_for_want_of_stacks() -> None:
+    rows = [PhaseRow("forward", 1.2, 0.6, 1.0, None), PhaseRow("backward", 0.8, 0.4, 1.0, None)]
+    before = replace(shown([("backward", ["f"], 900)], 2.0), rows=rows)
+    after = shown([("backward", ["f"], 300), ("forward", ["g"], 900)], 8.0)
+    difference = Difference(before, after)
+    assert not difference.new()
+    seen = replace(before, rows=rows[1:])
+    assert [frame.path for frame in Difference(seen, after).new()] == [("forward",)]

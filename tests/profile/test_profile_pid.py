@@ -56,6 +56,7 @@ def test_stacks_of_a_running_process(
     assert done.returncode == 0, done.stderr
     assert busy.poll() is None
     assert "runs without hooks: stacks alone" in done.stderr
+    assert "the process goes on" in done.stderr and "exit code" not in done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["times"] is None
     assert run["command"][0].endswith("script.py")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tfa_perf.profile.rank_table import slowest
+from tfa_perf.profile.rank_table import slowest, told_of_waits
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.run_file import read_run
 from tfa_perf.profile.samples import MAIN
@@ -66,3 +66,16 @@ def test_slowest_is_the_one_that_the_others_wait_for() -> None:
     assert slowest(runs) == 1
     assert slowest(runs[:1]) is None
     assert slowest([*runs, replace(runs[0], steps=0)]) is None
+
+
+def test_a_rank_that_waits_in_backward_is_told_for_which_one() -> None:
+    def run(rank: int, backward: float) -> Run:
+        rows = [
+            PhaseRow("forward", 30 - backward, 0, 1, None),
+            PhaseRow("backward", backward, 0, 1, None),
+        ]
+        return Run(f"train rank {rank}", [], 10, 30.0, rows, verdict="the model itself")
+
+    waiting, slow, close = told_of_waits([run(0, 20), run(1, 5), run(2, 9)])
+    assert waiting.verdict.startswith("backward is 50 % of the step longer than on rank 1")
+    assert [slow.verdict, close.verdict] == ["the model itself"] * 2

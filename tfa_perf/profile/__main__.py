@@ -21,7 +21,7 @@ from tfa_perf.profile.flame_svg import write_svg
 from tfa_perf.profile.memory import run_memory
 from tfa_perf.profile.memory_report import show_memory
 from tfa_perf.profile.page import write_page
-from tfa_perf.profile.rank_table import show_ranks, slowest
+from tfa_perf.profile.rank_table import show_ranks, slowest, told_of_waits
 from tfa_perf.profile.run import Run
 from tfa_perf.profile.sampler import ProfileResult, profile_running, run_profiled
 from tfa_perf.profile.show import show_conditions, show_end, show_table
@@ -63,7 +63,7 @@ def _run(
     for rank in result.ranks:
         files += rank.files
         problems += rank.problems
-    runs = [Run.of(rank.run) for rank in result.ranks] or [Run.of(result.run)]
+    runs = told_of_waits([Run.of(rank.run) for rank in result.ranks]) or [Run.of(result.run)]
     # One picture and one text show one rank: the one that the others wait for.
     shown = runs[slowest(runs) or 0]
     title = f"Where a step of {result.run.name} goes"
@@ -80,7 +80,7 @@ def _run(
         print_text(console, shown)
     elif not result.ranks:
         show_table(console, shown)
-    show_end(console, result, files)
+    show_end(console, result, files, attached=options.pid is not None)
     for problem in problems:
         console.print(f"tfa_perf.profile: {problem}", markup=False, soft_wrap=True)
     json.dump(

@@ -91,10 +91,13 @@ class Difference:
         return self._only("before", "after")
 
     def _only(self, here: str, there: str) -> list[FoundFrame]:
+        other = self._runs[there == "after"]
+        timed = {(row.phase,) for row in other.rows if row.ms}
         found = [
             FoundFrame(path, getattr(pair, here))
             for path, pair in self._walk()
-            if not getattr(pair, there) and self._counts(pair)
+            # A phase that the timers saw was there, though no stack fell into it.
+            if not getattr(pair, there) and self._counts(pair) and path not in timed
         ]
         return sorted(found, key=lambda frame: -frame.ms)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from tfa_perf.profile.run import Run
+
+# Less than that in backward is not waiting, but a rank's own speed.
+_WAIT_SHARE = 0.15
 
 
 def slowest(runs: Sequence[Run]) -> int | None:
@@ -17,12 +21,35 @@ def slowest(runs: Sequence[Run]) -> int | None:
     The ranks wait for each other where gradients are reduced, in ``backward``: their steps take
     equally long, and the slowest is the one with the most time outside it.
     """
-    outside = [
-        run.ms_per_step - sum(row.ms for row in run.rows if row.phase == "backward") for run in runs
-    ]
+    outside = [run.ms_per_step - _backward(run) for run in runs]
     if len(runs) < 2 or not all(run.steps for run in runs):
         return None
     return max(range(len(runs)), key=outside.__getitem__)
+
+
+def told_of_waits(runs: Sequence[Run]) -> list[Run]:
+    """The runs, where those that wait in backward for the slowest rank have that for a verdict."""
+    last = slowest(runs)
+    if last is None:
+        return list(runs)
+    needed = _backward(runs[last])
+    return [_waiting(run, _backward(run) - needed, runs[last].label) for run in runs]
+
+
+def _backward(run: Run) -> float:
+    return sum(row.ms for row in run.rows if row.phase == "backward")
+
+
+def _waiting(run: Run, ms: float, last: str) -> Run:
+    share = ms / run.ms_per_step if run.ms_per_step else 0.0
+    if share < _WAIT_SHARE:
+        return run
+    name = " ".join(last.rsplit(" ", 2)[-2:])
+    return replace(
+        run,
+        verdict=f"backward is {100 * share:.0f} % of the step longer than on {name}, for which it "
+        "waits there: what to mend is that one's",
+    )
 
 
 def show_ranks(console: Console, runs: Sequence[Run]) -> None:

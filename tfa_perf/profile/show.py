@@ -46,14 +46,20 @@ def show_table(console: Console, run: Run) -> None:
         console.print(run.verdict, soft_wrap=True, markup=False, highlight=False)
 
 
-def show_end(console: Console, result: ProfileResult, files: Sequence[Path]) -> None:
-    """What holds of the whole run: device, wall clock, sampler, files."""
+def show_end(
+    console: Console, result: ProfileResult, files: Sequence[Path], *, attached: bool = False
+) -> None:
+    """What holds of the whole run: device, wall clock, sampler, files.
+
+    ``attached`` where the process was there before, and has not ended.
+    """
     if result.times is not None and result.times.steps:
         gpu = "gpu" in result.times.environment
         console.print(overhead_note(result.times.overhead, gpu), soft_wrap=True, markup=False)
     if result.times is not None:
         show_device(console, result.times, result.run.gpu_trace)
-    console.print(f"wall clock {result.wall_s:.2f} s, exit code {result.exit_code}")
+    end = "the process goes on" if attached else f"exit code {result.exit_code}"
+    console.print(f"wall clock {result.wall_s:.2f} s, {end}")
     console.print(f"stacks: {result.sampler}, {escape(result.reason)}", soft_wrap=True)
     for file in files:
         console.print(f"  {file}", soft_wrap=True, highlight=False, markup=False)
