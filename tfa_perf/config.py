@@ -106,7 +106,7 @@ class TrainConfig(_Section):
     accumulation: Positive = 1
     """Batches per optimizer step."""
     micro_batch: Positive | None = None
-    """Windows per forward/backward inside a batch; default 256 on a CPU (activations stay in
+    """Windows per forward/backward inside a batch; default 512 on a CPU (activations stay in
     cache) and the whole batch on a GPU. It does not change the gradient."""
     epochs: Positive = 25
     lr: Annotated[Real, Field(gt=0)] = 1e-3

@@ -40,6 +40,8 @@ def test_demo_writes_a_table_and_a_page(tmp_path):
         assert word in done.stdout
     stacks = (tmp_path / "out" / "stacks.collapsed").read_text()
     assert "tfa_perf/baseline/loop.py" in stacks and "tfa_perf/train/step.py" in stacks
+    for side in ("before", "after"):
+        assert (tmp_path / "out" / f"flame-{side}.svg").read_text().startswith("<svg")
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "<h2>before: " in page and "<h2>after: " in page
     assert json.loads((tmp_path / "out" / "run.json").read_text())["exit_code"] == 0

@@ -18,6 +18,7 @@ from tfa_perf.demo.table import once_table, step_table, tables_json
 from tfa_perf.demo.timing import StepTimes, time_once, time_steps
 from tfa_perf.interrupts import NUMBERS, Interrupted
 from tfa_perf.json_output import json_alone
+from tfa_perf.profile.flame_svg import write_svg
 from tfa_perf.profile.machine import machine
 from tfa_perf.profile.page import write_page
 from tfa_perf.profile.run import Run
@@ -107,6 +108,7 @@ def _compare(
         profile = _sample(before, after, bars, str(where), out, _sampled_steps(times))
     runs = [_run(label, side, profile) for label, side in zip(_LOOPS, times, strict=True)]
     page = write_page(out / "flame.html", runs, title="One training step, before and after")
+    pictures = [write_svg(out / f"flame-{run.label}.svg", run) for run in runs]
     console.print(once_table(once))
     console.print(step_table(*times))
     console.print(
@@ -114,13 +116,13 @@ def _compare(
         f"add up; ratios are medians over the pairs. Stacks: {profile.sampler}, {profile.reason}.",
         highlight=False,
     )
-    for file in (page, *profile.files):
+    for file in (page, *pictures, *profile.files):
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
     return {
         "machine": machine({}),
         "pairs": pairs,
         **tables_json(once, *times),
-        "files": [str(file) for file in (page, *profile.files)],
+        "files": [str(file) for file in (page, *pictures, *profile.files)],
     }
 
 

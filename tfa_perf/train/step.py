@@ -16,7 +16,7 @@ from tfa_perf.train.ranks import ALONE, Ranks
 
 __all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
 
-CPU_MICRO_BATCH = 256
+CPU_MICRO_BATCH = 512
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -60,7 +60,7 @@ def make_step(
         binary cross entropy.
     clip_norm : largest norm of the whole gradient.
     accumulation : batches in an optimizer step; the last step of a pass may have fewer.
-    micro_batch : windows in one forward and backward; default 256 on a CPU, where activations
+    micro_batch : windows in one forward and backward; default 512 on a CPU, where activations
         then stay in cache, and the whole batch elsewhere.
     bf16 : run the model under bfloat16 autocast.
     compile : run forward and backward through ``torch.compile``, once for the size of a whole
