@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.flame import build_tree
 from tfa_perf.profile.laps import OTHER, Lap
 from tfa_perf.profile.run import Run
@@ -40,6 +41,17 @@ def run_file(phases: dict[str, float], steps: int = 50, **machine: str) -> RunFi
         versions={}, machine=machine, sampler=SamplerUsed(name="none", reason="asked", rate=100),
         times=times, samples=StackTable(frames=[], stacks=[]),
     )  # fmt: skip
+
+
+def test_waiting_for_a_device_that_replays_all_the_time_is_no_fault() -> None:
+    run = run_file({"loss_read": 7.0, "graph_replay": 0.2}, gpu="H200")
+    assert run.times is not None
+    assert verdict(run).startswith("loss read 70 %")
+    # 10 s of 50 steps are 200 ms a step.
+    for device_ms, said in ((170.0, "the device replays the captured step 85 %"), (150.0, "loss")):
+        device = DeviceTimes(10, {"graph_replay": device_ms / 100, "loss_read": 0.1})
+        times = replace(run.times, device=device)
+        assert verdict(run.model_copy(update={"times": times})).startswith(said)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.name}-{rule.on}")

@@ -7,7 +7,16 @@ from typing import NamedTuple
 from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.run_file import RunFile
 
-__all__ = ["MODEL", "RULES", "Finding", "Rule", "findings", "share_of", "verdict"]
+__all__ = [
+    "MODEL",
+    "RULES",
+    "Finding",
+    "Rule",
+    "busy_share",
+    "findings",
+    "share_of",
+    "verdict",
+]
 
 
 class Rule(NamedTuple):
@@ -109,8 +118,22 @@ def share_of(run: RunFile, phases: tuple[str, ...]) -> float:
     return sum(times.measured.phases.get(phase, 0.0) for phase in phases) / times.measured.wall_s
 
 
+def busy_share(run: RunFile) -> float:
+    """The part of a step in which the device replays a captured one, 0 to 1; 0 without."""
+    times = run.times
+    if times is None or times.device is None or not times.measured_steps:
+        return 0.0
+    return min(1.0, (times.device.ms_per_step("graph_replay") or 0.0) / times.ms_per_step)
+
+
 def verdict(run: RunFile) -> str:
     """What dominates the run's steps and what to try; empty where nothing does."""
+    busy = busy_share(run)
+    if busy >= _MODEL_SHARE:
+        return (
+            f"the device replays the captured step {100 * busy:.0f} % of the time: where the host "
+            "waits, it waits for that, and the model itself is the time"
+        )
     for rule, share in findings(run):
         if share >= rule.share:
             return f"{rule.name} {100 * share:.0f} % of the step: {rule.advice}"
