@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfa_perf.arguments import add_shared_arguments
+from tfa_perf.json_output import json_alone
 
 if TYPE_CHECKING:
     from tfa_perf.tune.search import Trial, Tuned
@@ -35,9 +36,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print each trial and what a changed batch means, and write the config."""
-    # Imported here, so that --help needs no torch.
-    import sys
+    with json_alone(args.json) as document:
+        json.dump(_tuned(args), document, indent=1)
+    return 0
 
+
+def _tuned(args: argparse.Namespace) -> dict[str, Any]:
+    # Imported here, so that --help needs no torch.
     from rich.console import Console
 
     from tfa_perf.claims.files import write_whole
@@ -50,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     device = pick_device(args.device)
-    console = Console(
-        file=sys.stderr if args.json else None, soft_wrap=True, highlight=False, markup=False
-    )
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     machine = describe_machine(device)
     console.print("machine: " + " · ".join(f"{key} {value}" for key, value in machine.items()))
     dataset = build_dataset(load_bars(args.bars or config.data.bars), config.data)
@@ -70,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(batch_note(found))
     write_whole(args.out, config_text(found, [verdict, *map(": ".join, machine.items())]))
     console.print(f"wrote {args.out}: tfa-perf train --config {args.out}")
-    if args.json:
-        print(json.dumps(as_json(found, machine), indent=1))
-    return 0
+    return as_json(found, machine)
 
 
 def trial_line(trial: Trial) -> str:
