@@ -53,6 +53,8 @@ def test_laps_add_up_exactly_and_count_every_span(laps: list[list[object]]) -> N
     with recording(Recorder()) as recorder:
         walls = 0.0
         whole = recorder.cursor()
+        # The first lap began with the recorder, and who knows how long before the cursor.
+        recorder.lap()
         for nodes in laps:
             counts: dict[str, int] = {}
             for node in nodes:
@@ -62,7 +64,7 @@ def test_laps_add_up_exactly_and_count_every_span(laps: list[list[object]]) -> N
             assert sum(lap.phases.values()) == lap.wall_s
             assert all(seconds >= 0 for seconds in lap.phases.values())
             walls += lap.wall_s
-        assert whole.lap().wall_s >= walls - 1e-3
+        assert whole.lap().wall_s >= walls
 
 
 def test_exception_closes_its_spans() -> None:
