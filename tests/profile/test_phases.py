@@ -285,3 +285,16 @@ def test_an_observer_is_told_of_the_main_thread_s_spans_in_order() -> None:
         with phase("after"):
             pass
     assert told.seen == ["+a", "+b", "-b", "-a", "+outer", "+inner", "-outer", "-inner"]
+
+
+def test_a_pause_of_a_suspended_recorder_counts_nothing() -> None:
+    with recording(Recorder()) as recorder, phase("work"):
+        recorder.lap()
+        recorder.suspend()
+        spin(20)
+        with recorder.pause():
+            spin(20)
+        recorder.resume()
+        lap = recorder.lap()
+    assert lap.wall_s < 0.02
+    assert lap.phases.get("work", 0.0) < 0.02

@@ -30,7 +30,7 @@ from tfa_perf.train.devices import pick_device
 __all__ = ["SampledRunError", "run_demo"]
 
 _WARMUP = 2
-# Enough stacks at 31 a second, the profiler's own warm-up of a few steps included.
+# Enough stacks at the default rate, the profiler's own warm-up of a few steps included.
 _SAMPLED_S = 20.0
 _SAMPLED_STEPS = (8, 500)
 _ONCE_PAIRS = 20

@@ -98,7 +98,7 @@ class ProgramRun:
         # Plain blocks would take half of what few steps there are.
         probed = options["ranks"] and not self._limit
         first_step = FIRST_STEP + options["gpu_trace"] if probed else sys.maxsize
-        self._probe = OverheadProbe(recorder, self._log, self._gpu.cut, sample, first_step)
+        self._probe = OverheadProbe(recorder, self._log, self._gpu, sample, first_step)
         self._open.enter_context(hooked(self._cut))
         self._children = ChildPhases(options["children"], self._pid)
         self._open.enter_context(on_import({"multiprocessing.util": self._children.follow}))

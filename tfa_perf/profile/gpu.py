@@ -145,14 +145,18 @@ class DeviceSpans:
             self._push(span, span.name, mark)
         self._recorder.observe(self)
 
+    def abandon(self) -> None:
+        """Forget the step that has begun, as if it had never been wanted."""
+        self._recorder.observe(None)
+        self._open = []
+
     def finish(self, warmup_steps: int) -> DeviceTimes | None:
         """The times of the steps after warm-up; None when none of them was timed.
 
         Waits a few seconds at most for events that have not completed. A step that has not come to
         its end is left out.
         """
-        self._recorder.observe(None)
-        self._open = []
+        self.abandon()
         deadline = time.monotonic() + _DRAIN_LIMIT_S
         self._resolve()
         while self._pending and not self._problem and time.monotonic() < deadline:

@@ -144,6 +144,14 @@ class GpuProfile:
         if window is None or not window.running:
             self._spans.begin()
 
+    def suspend(self) -> None:
+        """Time nothing on the device until `resume`, from a step that has only begun."""
+        self._spans.abandon()
+
+    def resume(self) -> None:
+        """Time the step that begins now."""
+        self._spans.begin()
+
     def finish(self, warmup_steps: int) -> tuple[DeviceTimes | None, str]:
         """Device times of the steps after warm-up, and why there is no trace though one was asked.
 

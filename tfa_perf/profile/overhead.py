@@ -2,7 +2,8 @@
 
 The machine's speed drifts by more than the cost, but two blocks next to each other drift together.
 So profiled and plain blocks alternate (AB, BA, AB, ...) after the first steps of a run; each pair
-gives one ratio, and the cost is their median with its exact order-statistic interval.
+gives one ratio, and the cost is their median with its exact order-statistic interval. A block on a
+GPU ends when the device has done its steps.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from statistics import median
 from time import perf_counter_ns
 
 from tfa_perf.order_statistics import median_interval
+from tfa_perf.profile.gpu import CAPTURES
+from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.phases import Recorder
 from tfa_perf.profile.steps import OverheadBlocks, StepLog
 
@@ -25,7 +28,7 @@ PAIRS = 20
 # The fewest pairs whose extremes enclose the median with 95 % probability.
 MIN_PAIRS = 6
 FIRST_STEP = 40
-# Long enough for several samples at the default rate.
+# Long enough for two samples at the default rate.
 _BLOCK_NS = 100_000_000
 _SIDES = tuple(side for pair in range(PAIRS) for side in ((True, False), (False, True))[pair % 2])
 
@@ -60,15 +63,16 @@ class OverheadProbe:
         self,
         recorder: Recorder,
         log: StepLog,
-        cut: Callable[[], None],
+        gpu: GpuProfile,
         sample: Callable[[bool], None],
         first_step: int = FIRST_STEP,
     ) -> None:
-        """`cut` ends a profiled step; ``sample(False)`` halts the sampler, True continues it."""
-        self._recorder, self._log, self._end_step, self._sample = recorder, log, cut, sample
+        """`gpu` ends a profiled step; ``sample(False)`` halts the sampler, True continues it."""
+        self._recorder, self._log, self._gpu, self._sample = recorder, log, gpu, sample
         self._first_step = first_step
         self._steps = 0
         self._walls: list[int] = []
+        self._half_ns = 0
         self._size = 0
         self._pause_s = 0.0
         self._sides: list[bool] = []
@@ -82,32 +86,50 @@ class OverheadProbe:
         if self._sides:
             self._in_block()
             return
-        self._end_step()
+        self._gpu.cut()
         self._steps += 1
         if self._first_step // 2 < self._steps <= self._first_step:
             self._walls.append(perf_counter_ns() - self._last)
-            if self._steps == self._first_step and not _on_gpu():
-                step_ns = median(self._walls)
-                self._size = max(1, math.ceil(_BLOCK_NS / step_ns))
-                # The sampler has two blocks to catch up with.
-                self._pause_s = min(0.01 + 0.4 * self._size * step_ns / 1e9, 0.5)
-                self._sides = list(_SIDES)
+        if self._steps == self._first_step // 2:
+            self._wait_for_device()
+            self._half_ns = perf_counter_ns()
+        elif self._steps == self._first_step:
+            self._plan_blocks()
         self._begin = self._last = perf_counter_ns()
+
+    def _plan_blocks(self) -> None:
+        step_ns = median(self._walls)
+        if _on_gpu():
+            # The host may be far ahead of the device, and its steps the shorter ones.
+            self._wait_for_device()
+            step_ns = (perf_counter_ns() - self._half_ns) / len(self._walls)
+        self._size = max(1, math.ceil(_BLOCK_NS / step_ns))
+        # The sampler has two blocks to catch up with.
+        self._pause_s = min(0.01 + 0.4 * self._size * step_ns / 1e9, 0.5)
+        self._sides = list(_SIDES)
+
+    def _wait_for_device(self) -> None:
+        # A wait would break a capture that goes on in another thread.
+        if _on_gpu() and not CAPTURES.running:
+            with self._recorder.pause():
+                sys.modules["torch"].cuda.synchronize()
 
     def _in_block(self) -> None:
         on = self._sides[0]
         if on:
-            self._end_step()
+            self._gpu.cut()
         else:
             self._log.count_plain()
         self._done += 1
         if self._done < self._size:
             return
+        self._wait_for_device()
         self._ns[on].append(perf_counter_ns() - self._begin)
         self._sides.pop(0)
         self._done = 0
         if on:
             self._sample(False)
+            self._gpu.suspend()
             self._recorder.suspend()
             self._off_since = perf_counter_ns()
         if not self._sides or self._sides[0]:
@@ -120,6 +142,7 @@ class OverheadProbe:
         mark_catch_up(self._sample, self._pause_s)
         self._log.leave_out(perf_counter_ns() - self._off_since)
         self._recorder.resume()
+        self._gpu.resume()
 
     def finish(self) -> OverheadBlocks | None:
         """The blocks of whole pairs; None when no pair was run. Profiling goes on."""
@@ -133,17 +156,14 @@ class OverheadProbe:
 
 
 def _on_gpu() -> bool:
-    # A plain step would leave holes in the device's times, which span several steps.
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()
 
 
-def overhead_note(blocks: OverheadBlocks | None, gpu: bool) -> str:
+def overhead_note(blocks: OverheadBlocks | None) -> str:
     """What profiling costs a step, with its interval, or why that is not known."""
     pairs = 0 if blocks is None else len(blocks.plain_ns)
     if blocks is None or pairs < MIN_PAIRS:
-        if gpu:
-            return "profiling's own cost: not measured in runs on a GPU"
         return (
             f"profiling's own cost: the run is too short to tell ({pairs} of {MIN_PAIRS} pairs of "
             f"blocks after step {FIRST_STEP})"

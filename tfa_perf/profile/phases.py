@@ -134,8 +134,12 @@ class Recorder:
     def pause(self) -> Iterator[None]:
         """Keep the block out of the main thread's phases and laps, wall clock included.
 
-        That holds for phases opened and closed inside the block too.
+        That holds for phases opened and closed inside the block too. A suspended recorder takes no
+        times as it is.
         """
+        if _suspended is self:
+            yield
+            return
         spans = self._main
         spans.flush()
         observer, spans.observer = spans.observer, None

@@ -54,8 +54,7 @@ def show_end(
     ``attached`` where the process was there before, and has not ended.
     """
     if result.times is not None and result.times.steps:
-        gpu = "gpu" in result.times.environment
-        console.print(overhead_note(result.times.overhead, gpu), soft_wrap=True, markup=False)
+        console.print(overhead_note(result.times.overhead), soft_wrap=True, markup=False)
     if result.times is not None:
         show_device(console, result.times, result.run.gpu_trace)
     end = "the process goes on" if attached else f"exit code {result.exit_code}"
