@@ -14,6 +14,7 @@ import pytest
 from tfa_perf.adopt.advice import LEAST_SHARE, advise
 from tfa_perf.adopt.pieces import PIECES
 from tfa_perf.cli import main
+from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.gpu_trace import GpuTrace
 from tfa_perf.profile.laps import Lap
 from tfa_perf.profile.phases import Recorder
@@ -133,11 +134,21 @@ def measured() -> RunFile:
     )  # fmt: skip
 
 
-def of(run: RunFile, phases: dict[str, float], trace_busy_ms: float = 0, **machine: str) -> Any:
-    """Advice on 4 steps of 2.5 s each, with these seconds of phases and ``other``."""
+def of(
+    run: RunFile,
+    phases: dict[str, float],
+    trace_busy_ms: float = 0,
+    replay_s: float = 0,
+    **machine: str,
+) -> Any:
+    """Advice on 4 steps of 2.5 s each, with these seconds of phases and ``other``.
+
+    The device replays a captured step for `replay_s` of a step.
+    """
     lap = Lap(10.0, {"other": 10.0 - sum(phases.values()), **phases}, {})
     assert run.times is not None
-    times = replace(run.times, measured=lap)
+    device = DeviceTimes(1, {"graph_replay": replay_s}) if replay_s else None
+    times = replace(run.times, measured=lap, device=device)
     trace = None
     if trace_busy_ms:
         trace = GpuTrace(9, 1, 3000.0, trace_busy_ms, 0.0, [], [])
@@ -161,6 +172,14 @@ def test_what_the_device_idles_bounds_a_graph(measured: RunFile) -> None:
     report = of(measured, {"forward": 9.5}, trace_busy_ms=500.0, gpu="H")
     assert [(a.piece[:9], a.at_most) for a in report.advice] == [("make_step", 5.0)]
     assert of(measured, {"graph_replay": 9.5}, trace_busy_ms=500.0, gpu="H").advice == ()
+
+
+def test_a_host_that_waits_for_replays_needs_nothing(measured: RunFile) -> None:
+    waits = {"loss_read": 7.0, "graph_replay": 0.2}
+    assert of(measured, waits, replay_s=1.5, gpu="H").advice
+    report = of(measured, waits, replay_s=2.3, gpu="H")
+    assert (report.advice, report.at_most_together) == ((), 1.0)
+    assert report.note.startswith("the device replays the captured step 92 %")
 
 
 def test_a_few_percent_or_nothing(measured: RunFile) -> None:

@@ -15,6 +15,7 @@ from tfa_perf.profile import Recorder, phase, recording
 from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.gpu import CAPTURES, EVERY_STEP, DeviceSpans
 from tfa_perf.profile.hooks import hooked
+from tfa_perf.profile.overhead import PAIRS
 from tfa_perf.profile.sampler import run_profiled
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -418,6 +419,31 @@ def test_cuda_replays_of_a_captured_step_are_steps(script: Any, tmp_path: Any) -
     assert times.measured.calls == {"graph_replay": times.measured_steps}
     assert times.device is not None
     assert times.device.phases["graph_replay"] > 0
+
+
+@needs_cuda
+def test_cuda_cost_of_profiling_leaves_no_holes_in_the_device_times(
+    script: Any, tmp_path: Any
+) -> None:
+    # Each replay takes long enough for the host to be far ahead.
+    long = GRAPHED.replace("256, 64", "65536, 64").replace("range(40)", "range(60_000)")
+    result = run_profiled([str(script(long))], tmp_path / "out", sampler="none")
+    times = result.times
+    assert times is not None
+    assert times.overhead is not None
+    assert len(times.overhead.plain_ns) == len(times.overhead.profiled_ns) == PAIRS
+    assert times.steps == 60_003
+    plain = PAIRS * times.overhead.steps
+    assert times.whole.calls["graph_replay"] == 60_000 - plain
+    # A block ends when the device has done it: on either side its steps take what a replay takes.
+    assert times.device is not None
+    replay_ms = times.device.ms_per_step("graph_replay")
+    assert replay_ms is not None
+    per_step_ms = sorted(ns / times.overhead.steps / 1e6 for ns in times.overhead.plain_ns)
+    assert per_step_ms[PAIRS // 2] > 0.7 * replay_ms
+    assert sum(times.device.ms_per_step(name) or 0 for name in times.device.phases) < (
+        2 * per_step_ms[PAIRS // 2]
+    )
 
 
 FAILING = """

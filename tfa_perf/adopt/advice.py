@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfa_perf.adopt.pieces import GRAPH, PIECES, Piece
 from tfa_perf.profile.laps import OTHER
 from tfa_perf.profile.run_file import RunFile
-from tfa_perf.profile.verdict import MODEL, findings, share_of
+from tfa_perf.profile.verdict import MODEL, findings, replay_note, share_of
 
 __all__ = ["LEAST_SHARE", "Advice", "Report", "advise"]
 
@@ -95,6 +95,9 @@ def _speedup(share: float) -> float:
 
 
 def _note(run: RunFile) -> str:
+    busy = replay_note(run)
+    if busy:
+        return busy
     model, other = share_of(run, MODEL), share_of(run, (OTHER,))
     parts = [f"forward and backward are {100 * model:.0f} % of the step"] if model else []
     if other >= 0.1:

@@ -12,8 +12,8 @@ __all__ = [
     "RULES",
     "Finding",
     "Rule",
-    "busy_share",
     "findings",
+    "replay_note",
     "share_of",
     "verdict",
 ]
@@ -102,7 +102,13 @@ _MODEL_SHARE = 0.80
 
 
 def findings(run: RunFile) -> list[Finding]:
-    """What each rule for the run's device finds, the largest share first; none without steps."""
+    """What each rule for the run's device finds, the largest share first.
+
+    None without steps, nor where the device replays a captured step nearly all the time: what the
+    host does meanwhile delays nothing.
+    """
+    if replay_note(run):
+        return []
     device = "gpu" if "gpu" in run.machine else "cpu"
     found = [
         Finding(rule, share_of(run, rule.phases)) for rule in RULES if rule.on in ("any", device)
@@ -118,22 +124,25 @@ def share_of(run: RunFile, phases: tuple[str, ...]) -> float:
     return sum(times.measured.phases.get(phase, 0.0) for phase in phases) / times.measured.wall_s
 
 
-def busy_share(run: RunFile) -> float:
-    """The part of a step in which the device replays a captured one, 0 to 1; 0 without."""
+def replay_note(run: RunFile) -> str:
+    """That the device replays a captured step nearly all the time; empty where it does not."""
     times = run.times
     if times is None or times.device is None or not times.measured_steps:
-        return 0.0
-    return min(1.0, (times.device.ms_per_step("graph_replay") or 0.0) / times.ms_per_step)
+        return ""
+    busy = min(1.0, (times.device.ms_per_step("graph_replay") or 0.0) / times.ms_per_step)
+    if busy < _MODEL_SHARE:
+        return ""
+    return (
+        f"the device replays the captured step {100 * busy:.0f} % of the time: where the host "
+        "waits, it waits for that, and the model itself is the time"
+    )
 
 
 def verdict(run: RunFile) -> str:
     """What dominates the run's steps and what to try; empty where nothing does."""
-    busy = busy_share(run)
-    if busy >= _MODEL_SHARE:
-        return (
-            f"the device replays the captured step {100 * busy:.0f} % of the time: where the host "
-            "waits, it waits for that, and the model itself is the time"
-        )
+    busy = replay_note(run)
+    if busy:
+        return busy
     for rule, share in findings(run):
         if share >= rule.share:
             return f"{rule.name} {100 * share:.0f} % of the step: {rule.advice}"
