@@ -34,7 +34,7 @@ def write_difference(path: str | Path, comparison: Comparison, difference: Diffe
         for side, run in (("before", comparison.before), ("after", comparison.after))
     )
     top = (
-        f'{commands}{different}<div class="wide"><table class="overview"><thead><tr>'
+        f'{commands}{different}<div class="wide"><table class="overview difference"><thead><tr>'
         "<th>phase</th><th>before ms</th><th>after ms</th><th>difference</th><th>95 % interval</th>"
         f'<th class="words">verdict</th></tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p>{comparison.note}</p><div class="runs">'

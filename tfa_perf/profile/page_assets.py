@@ -39,5 +39,10 @@ border-radius:4px;padding:3px 6px;max-width:100%}
 #find{flex:0 1 260px}#found{color:var(--ink)}
 #info{min-height:2.9em}
 @media (max-width:480px){body{padding:10px}th,td{padding:2px 4px}.bar{width:20%}
-.overview .bar{min-width:90px}#find{flex:1 1 100%}select{max-width:270px}}
+.overview .bar{min-width:90px}#find{flex:1 1 100%}select{max-width:270px}
+.difference tr{display:grid;grid-template-columns:2fr 1fr 1fr 1fr}
+.difference thead th:nth-child(n+5){display:none}
+.difference td:nth-child(n+5){grid-row:2;white-space:normal}
+.difference td:nth-child(5){grid-column:3/-1}.difference td:nth-child(6){grid-column:1/3;padding-left:0}
+.difference tbody th,.difference td:nth-child(-n+4){border:0}}
 """
