@@ -127,9 +127,18 @@ class GpuProfile:
         self._window = TraceWindow(recorder, trace_steps, trace_path) if trace_steps else None
         self._steps = 0
 
-    def cut(self) -> None:
-        """End the current step. Call it on the recorder's main thread."""
+    def cut(self, averaged: bool = True) -> None:
+        """End the current step, one in the averages or not. Call it on the recorder's main thread.
+
+        A step that is in no average is timed on the device all the same.
+        """
         window = self._window
+        if not averaged:
+            self._log.skip()
+            self._log.count_unmeasured()
+            self._spans.end()
+            self._spans.begin()
+            return
         if window is not None and window.running:
             self._log.skip()
             window.end_step()

@@ -2,8 +2,10 @@
 
 The machine's speed drifts by more than the cost, but two blocks next to each other drift together.
 So profiled and plain blocks alternate (AB, BA, AB, ...) after the first steps of a run; each pair
-gives one ratio, and the cost is their median with its exact order-statistic interval. A block on a
-GPU ends when the device has done its steps.
+gives one ratio, and the cost is their median with its exact order-statistic interval.
+
+A block on a GPU ends when the device has done its steps. That wait is not the program's, and what
+the host would have waited for without it is in no phase: there the blocks are in no average.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from statistics import median
 from time import perf_counter_ns
 
 from tfa_perf.order_statistics import median_interval
-from tfa_perf.profile.gpu import CAPTURES
+from tfa_perf.profile.gpu import CAPTURES, EVERY_STEP
 from tfa_perf.profile.gpu_window import GpuProfile
 from tfa_perf.profile.phases import Recorder
 from tfa_perf.profile.steps import OverheadBlocks, StepLog
@@ -43,6 +45,12 @@ def stop_pyspy(path: str) -> Callable[[bool], None]:
                     os.kill(int(line), signal.SIGCONT if on else signal.SIGSTOP)
 
     return halt
+
+
+def mark_wait_for_device() -> None:
+    """Wait for what the host has launched, unless that would break a capture in another thread."""
+    if not CAPTURES.running:
+        sys.modules["torch"].cuda.synchronize()
 
 
 def mark_catch_up(sample: Callable[[bool], None], seconds: float) -> None:
@@ -88,19 +96,20 @@ class OverheadProbe:
             return
         self._gpu.cut()
         self._steps += 1
-        if self._first_step // 2 < self._steps <= self._first_step:
+        # On a GPU the first steps cost more: each has its events.
+        first = max(self._first_step, EVERY_STEP) if _on_gpu() else self._first_step
+        if first // 2 < self._steps <= first:
             self._walls.append(perf_counter_ns() - self._last)
-        if self._steps == self._first_step // 2:
-            self._wait_for_device()
+        if self._steps == first // 2:
             self._half_ns = perf_counter_ns()
-        elif self._steps == self._first_step:
+        elif self._steps == first:
             self._plan_blocks()
         self._begin = self._last = perf_counter_ns()
 
     def _plan_blocks(self) -> None:
         step_ns = median(self._walls)
         if _on_gpu():
-            # The host may be far ahead of the device, and its steps the shorter ones.
+            # The host may be far ahead of the device, and most of its steps be the shorter ones.
             self._wait_for_device()
             step_ns = (perf_counter_ns() - self._half_ns) / len(self._walls)
         self._size = max(1, math.ceil(_BLOCK_NS / step_ns))
@@ -109,17 +118,16 @@ class OverheadProbe:
         self._sides = list(_SIDES)
 
     def _wait_for_device(self) -> None:
-        # A wait would break a capture that goes on in another thread.
-        if _on_gpu() and not CAPTURES.running:
+        if _on_gpu():
             with self._recorder.pause():
-                sys.modules["torch"].cuda.synchronize()
+                mark_wait_for_device()
 
     def _in_block(self) -> None:
         on = self._sides[0]
         if on:
-            self._gpu.cut()
+            self._gpu.cut(averaged=not _on_gpu())
         else:
-            self._log.count_plain()
+            self._log.count_unmeasured()
         self._done += 1
         if self._done < self._size:
             return

@@ -43,6 +43,7 @@ border-radius:4px;padding:3px 6px;max-width:100%}
 .difference tr{display:grid;grid-template-columns:2fr 1fr 1fr 1fr}
 .difference thead th:nth-child(n+5){display:none}
 .difference td:nth-child(n+5){grid-row:2;white-space:normal}
-.difference td:nth-child(5){grid-column:3/-1}.difference td:nth-child(6){grid-column:1/3;padding-left:0}
+.difference td:nth-child(5){grid-column:3/-1}
+.difference td:nth-child(6){grid-column:1/3;padding-left:0}
 .difference tbody th,.difference td:nth-child(-n+4){border:0}}
 """

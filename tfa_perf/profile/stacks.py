@@ -175,7 +175,8 @@ def root_at_phases(samples: Iterable[Sample], window: Window | None = None) -> l
     """
     # Before the go and after the last line of the program only the launcher's frames are there.
     samples = [s for s in samples if s.thread != MAIN or _launcher_depth(s.frames) < len(s.frames)]
-    samples = [s for s in samples if s.thread != MAIN or not _stands_in(s, "mark_catch_up")]
+    for ours in ("mark_catch_up", "mark_wait_for_device"):
+        samples = [s for s in samples if s.thread != MAIN or not _stands_in(s, ours)]
     stacks: list[Stack] = []
     now, first, last = 0.0, 0.0, float("inf")
     if window is not None:

@@ -123,8 +123,8 @@ class StepLog:
         """Forget the step that ends here: it is in no average and not counted."""
         self._cursor.lap()
 
-    def count_plain(self) -> None:
-        """Count a step that ran while the recorder was suspended."""
+    def count_unmeasured(self) -> None:
+        """Count a step that is in no average."""
         self._skipped += 1
 
     def leave_out(self, ns: int) -> None:
