@@ -19,14 +19,37 @@ test: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-compare
 
-nightly: $(VENV)/.installed-dev
+# Each part by itself, and the processes that it may take: make nightly-fuzz JOBS=16
+JOBS ?= 2
+NIGHTLY := nightly-long nightly-fuzz nightly-bounds nightly-coverage nightly-tbb
+.PHONY: $(NIGHTLY)
+$(NIGHTLY): export OMP_WAIT_POLICY = passive
+$(NIGHTLY): export NUMBA_NUM_THREADS = 2
+nightly: $(NIGHTLY)
+
+nightly-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m nightly
-	TFA_PERF_FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/kernels/test_fuzz.py
+
+# 20,000 examples of each, in as many processes of as many seeds.
+nightly-fuzz: $(VENV)/.installed-dev
+	seq $(JOBS) | TFA_PERF_FUZZ_EXAMPLES=$$((20000 / $(JOBS) + 1)) xargs -P $(JOBS) -I SEED \
+		$(BIN)/python -m pytest --hypothesis-seed SEED -p no:cacheprovider \
+		tests/kernels/test_fuzz.py tests/kernels/test_fuzz_attention.py \
+		tests/kernels/test_fuzz_user_ops.py
+
+nightly-bounds: $(VENV)/.installed-dev
 	rm -rf $(VENV)/checked
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked $(BIN)/python -m pytest tests/kernels
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked \
+		$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/kernels
+
+nightly-coverage: $(VENV)/.installed-dev
+	rm -f .coverage.*
 	NUMBA_DISABLE_JIT=1 TFA_PERF_FUZZ_EXAMPLES=100 $(BIN)/python -m coverage run \
-		--include '*/tfa_kernels/_*_nb.py' -m pytest tests/kernels
+		-m pytest --numprocesses $(JOBS) --dist worksteal tests/kernels
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under 95
+
+nightly-tbb: $(VENV)/.installed-dev
 	$(PIP) --target $(VENV)/tbb tbb
 	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -m pytest tests/kernels/test_jit_policy.py -k tbb
 

@@ -26,6 +26,16 @@ def check_array(name: str, array: Any, ndim: int, shape: str) -> None:
         )
 
 
+def flat(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View of a C-contiguous array in one axis, always read-only.
+
+    Numba compiles anew for arrays that cannot be written to: so there is one kind.
+    """
+    view = array.reshape(-1).view()
+    view.flags.writeable = False
+    return view
+
+
 def check_out(
     out: object,
     shape: tuple[int, ...],

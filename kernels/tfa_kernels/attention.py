@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_array, check_out
+from tfa_kernels._arrays import check_array, check_out, flat
 from tfa_kernels._attention_nb import attention, attention_gradient
 from tfa_kernels._jit import resolve_threads
 
@@ -51,7 +51,7 @@ def window_attention(
         check_out(out, (windows, rows, d), np.float32, {"qkv": qkv})
     if out.size:
         attention(
-            qkv.reshape(-1), windows, rows, width, int(heads), _scale(width),
+            flat(qkv), windows, rows, width, int(heads), _scale(width),
             _group(windows, threads), out.reshape(-1), num_threads=threads,
         )  # fmt: skip
     return out
@@ -81,7 +81,7 @@ def window_attention_gradient(
         check_out(out, qkv.shape, np.float32, {"qkv": qkv, "gradient": gradient})
     if out.size:
         attention_gradient(
-            gradient.reshape(-1), qkv.reshape(-1), windows, rows, width, int(heads),
+            flat(gradient), flat(qkv), windows, rows, width, int(heads),
             _scale(width), _group(windows, threads), out.reshape(-1), num_threads=threads,
         )  # fmt: skip
     return out

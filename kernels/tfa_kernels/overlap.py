@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_array, check_out
+from tfa_kernels._arrays import check_array, check_out, flat
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._overlap_nb import overlap_add as add
 
@@ -45,5 +45,5 @@ def overlap_add(
         out = np.empty(shape, np.float32)
     else:
         check_out(out, shape, np.float32, {"windows": windows})
-    add(windows.reshape(-1), count, rows, columns, out.reshape(-1), num_threads=threads)
+    add(flat(windows), count, rows, columns, out.reshape(-1), num_threads=threads)
     return out

@@ -34,7 +34,7 @@ def window_attention_gradient(
     d = qkv.shape[2] // 3
     out = np.zeros(qkv.shape)
     for b, head, (q, k, v) in _heads(qkv, heads):
-        scale = 1 / math.sqrt(len(q[0]))
+        scale = 1 / math.sqrt(head.stop - head.start)
         at = [slice(head.start + part * d, head.stop + part * d) for part in range(3)]
         for i, weights in enumerate(_weights(q, k)):
             g = gradient[b, i, head].tolist()

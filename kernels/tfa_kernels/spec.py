@@ -28,7 +28,7 @@ _DEFAULT_CONVENTION = {"1.0": "legacy", "2.0": "talib"}
 _TOP_KEYS = ("schema_version", "convention", "features", "alignment_policy", "dtype")
 _ALIGNMENT_KEYS = ("emit_from_index", "pad_value")
 _TIMESTAMPS = frozenset({"ts", "timestamp", "time", "datetime", "date"})
-_MAX_ROWS = 2**31 - 1
+MAX_ROWS = 2**31 - 1
 
 
 class SpecError(ValueError):
@@ -42,8 +42,8 @@ def _listed(names: Any) -> str:
 def _integer(value: object, what: str, low: int) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise SpecError(f"{what} must be an integer, got {value!r}")
-    if not low <= value <= _MAX_ROWS:
-        raise SpecError(f"{what} is {value}; allowed: {low}..{_MAX_ROWS}")
+    if not low <= value <= MAX_ROWS:
+        raise SpecError(f"{what} is {value}; allowed: {low}..{MAX_ROWS}")
     return int(value)
 
 

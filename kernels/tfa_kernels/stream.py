@@ -55,7 +55,13 @@ class FeatureStream:
         plan, features = self._columns, len(self._spec.features)
         # The loop itself: it runs once, and without JIT there is nothing else.
         new_state = getattr(nb.new_state, "py_func", nb.new_state)
-        arrays = new_state(features, plan.sources.size, plan.row_capacity, plan.memory)
+        try:
+            arrays = new_state(features, plan.sources.size, plan.row_capacity, plan.memory)
+        except MemoryError as error:
+            raise ValueError(
+                f"spec: a stream keeps as many bars as its longest window looks back, "
+                f"{plan.history}, which the memory does not hold: {error}"
+            ) from error
         self._state: tuple[npt.NDArray[Any], ...] = tuple(arrays)
         self.rows = 0
         if history is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numba
 from numba import types
@@ -15,9 +15,7 @@ from tfa_kernels._jit import jit_disabled
 from tfa_kernels._op_nb import SIGNATURE, SOURCES
 from tfa_kernels._user_nb import windowed
 from tfa_kernels.ops import COLUMNS, OPS, Op
-
-if TYPE_CHECKING:
-    from tfa_kernels.spec import FeatureSpec
+from tfa_kernels.spec import MAX_ROWS, FeatureSpec
 
 _INPUTS = (*COLUMNS, "logret")
 # Larger than any built-in op: a function of a whole window is rarely cheap.
@@ -65,8 +63,10 @@ def register_op(
         raise OpError(f"name {name!r} is an op already; choose another")
     if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
         raise TypeError(f"window must be an int or None, got {window!r}")
-    if window is not None and window < 1:
-        raise OpError(f"window is {window}; allowed: 1 or more")
+    if window is not None and not 1 <= window <= MAX_ROWS:
+        raise OpError(f"window is {window}; allowed: 1..{MAX_ROWS}")
+    if inputs is not None and (isinstance(inputs, str) or not isinstance(inputs, Sequence)):
+        raise TypeError(f"inputs must be a sequence of column names or None, got {inputs!r}")
     given = () if inputs is None else tuple(inputs)
     unknown = [column for column in given if column not in _INPUTS]
     if unknown or (inputs is not None and not 1 <= len(given) <= SOURCES):
@@ -90,11 +90,17 @@ def _rows_back(
     lookback: int | Callable[[int], int], window: int | None
 ) -> Callable[[int, tuple[float, ...]], int]:
     def rows(w: int, params: tuple[float, ...]) -> int:
-        value = lookback(w) if callable(lookback) else lookback
+        try:
+            value = lookback(w) if callable(lookback) else lookback
+        except Exception as error:
+            raise OpError(f"lookback raised for window {w}: {error!r}") from error
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"lookback must be an int or give one, got {value!r} for window {w}")
-        if value < 0:
-            raise OpError(f"lookback is {value} for window {w}; a row can only see rows before it")
+        if not 0 <= value <= MAX_ROWS:
+            raise OpError(
+                f"lookback is {value} for window {w}; a row can only see rows before it, at most "
+                f"{MAX_ROWS}"
+            )
         return value
 
     rows(window or 1, ())
@@ -113,7 +119,8 @@ def _compiled(name: str, function: Any, count: int) -> Any:
         raise TypeError(f"function must be a function, got {function!r}")
     if jit_disabled():
         return function
-    compiled: Any = numba.njit(error_model="numpy", nogil=True)(function)
+    # A function that reads past the rows that it asked for raises: nobody has checked its indices.
+    compiled: Any = numba.njit(error_model="numpy", nogil=True, boundscheck=True)(function)
     try:
         compiled.compile((_WINDOW,) * count)
         result = compiled.overloads[(_WINDOW,) * count].signature.return_type

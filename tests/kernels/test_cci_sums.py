@@ -108,6 +108,7 @@ def gappy(bars):
     return bars
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_bits_do_not_depend_on_the_tiling(convention, walk_bars, build_in_chunks):
     windows = [("CCI", w) for w in (1, 5, 64, 128, 300, 600)]

@@ -1,58 +1,20 @@
-"""Arguments of any kind: the oracle's answer, or a TypeError or ValueError that names one of them.
-
-500 examples of each; TFA_PERF_FUZZ_EXAMPLES=20000 for a night.
-"""
+"""Arguments of any kind: the oracle's answer, or a TypeError or ValueError that names one of them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.kernels.odd_arguments import DTYPES, ODD, arrays, fuzz, odd_shapes, often, outcome
 from tfa_kernels import FeatureStream, build_features, check_leakage, gather_windows, reference
 from tfa_kernels.ops import CONVENTIONS, OPS
 from tfa_kernels.order import RunIndex, permuted_range
 from tfa_kernels.windows import WindowGather
 
-fuzz = settings(
-    max_examples=int(os.environ.get("TFA_PERF_FUZZ_EXAMPLES", "500")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-ODD = st.sampled_from([None, True, 0, -1, 2**31, 2**63, -(2**63), 1.5, float("nan"), "2", b"", {}])
-DTYPES = st.sampled_from(
-    ["f2", "f4", "f8", ">f4", "i1", "u2", "i8", "?", "c16", "O", "U3", "M8[s]", "V8"]
-)
-
-
-def often(draw, usual, odd):
-    return draw(odd if draw(st.integers(0, 11)) == 5 else usual)
-
-
-@st.composite
-def arrays(draw, shape):
-    """Of any dtype and layout; mostly float32 and contiguous."""
-    array = np.arange(int(np.prod(shape))).reshape(shape).astype(often(draw, st.just("f4"), DTYPES))
-    layout = often(draw, st.just("C"), st.sampled_from(["F", "reversed", "strided", "read-only"]))
-    if not shape or layout == "C":
-        return array
-    if layout == "F":
-        return np.asfortranarray(array)
-    if layout == "reversed":
-        return array[::-1]
-    if layout == "strided":
-        return np.repeat(array, 2, axis=0)[::2]
-    array.flags.writeable = False
-    return array
-
-
 shapes = st.tuples(st.integers(0, 12), st.integers(0, 4))
-odd_shapes = st.sampled_from([(), (5,), (3, 2, 2), (0, 0), (1, 1)])
 
 
 @st.composite
@@ -81,15 +43,6 @@ def gathers(draw):
             out = X[None]
     threads = often(draw, st.sampled_from([None, 1, 2]), ODD)
     return {"X": X, "starts": starts, "window": window, "out": out, "num_threads": threads}
-
-
-def outcome(function, arguments, names):
-    """What it returns; None where it refuses, by name."""
-    try:
-        return function(**arguments)
-    except (TypeError, ValueError) as error:
-        assert re.search(rf"\b({'|'.join(names)})\b", str(error)), error
-        return None
 
 
 @fuzz

@@ -109,6 +109,13 @@ def test_an_exception_is_not_lost_in_a_thread(threads):
         stream.update({"close": 9.0})
 
 
+@pytest.mark.parametrize("index", [3, 10**12, -4])
+def test_a_function_that_reads_past_its_rows_is_told(index):
+    register("PAST", lambda x: x[index], lookback=2)
+    with pytest.raises(OpError, match="op 'PAST' raised at row 2"):
+        build_features({"close": np.ones(9)}, spec({"name": "a", "op": "PAST"}))
+
+
 def writes(x):
     x[0] = 1.0
     return x[0]
@@ -126,11 +133,15 @@ def writes(x):
         (gap, {"lookback": 0, "inputs": ("close", "tick")}, "inputs is"),
         (gap, {"lookback": 0, "inputs": ()}, "inputs is"),
         (numba.njit(parallel=True)(spread_of_window), {"lookback": 0}, "without parallel"),
-        (spread_of_window, {"lookback": 0, "window": 0}, "window is 0; allowed: 1 or more"),
+        (spread_of_window, {"lookback": 0, "window": 0}, "window is 0; allowed: 1..2147483647"),
+        (gap, {"lookback": 0, "inputs": 3}, "inputs must be a sequence of column names or None"),
+        (gap, {"lookback": 0, "inputs": "close"}, "inputs must be a sequence of column names"),
+        (gap, {"lookback": 2**31}, "lookback is 2147483648 for window 1"),
+        (gap, {"lookback": lambda: 1}, "lookback raised for window 1: TypeError"),
     ],
 )
 def test_why_a_function_cannot_join(function, options, message):
-    with pytest.raises(OpError, match=message):
+    with pytest.raises((OpError, TypeError), match=message):
         register("MINE", function, **options)
     assert "MINE" not in OPS
 
