@@ -70,22 +70,34 @@ def test_a_wrong_output_is_a_failure_without_a_number(measured):
     assert "test_planted" not in times
 
 
-def test_what_fails_after_it_was_timed_has_no_number_either(suite):
-    ended = suite.run(steady=0)
+def test_what_fails_after_it_was_timed_has_no_number_either(measured):
+    ended = measured.run(steady=0)
     assert ended.status == 1
     assert ids(ended.saved) == ["test_planted[after]", "test_planted[before]"]
     assert [row["name"] for row in ended.saved["tfa_perf"]["rows"]] == ["planted"]
     ours = ended.text[ended.text.index("before and after: medians") :]
     assert "steady: failed or broken off, so there is no number" in ours
     assert "others and ours" not in ours
+    # Nor is the rest of that run what a later one is compared with.
+    later = measured.run("--benchmark-compare", "-k", "planted")
+    assert "test_planted[after] (0001_" in later.text
 
 
-@pytest.mark.parametrize("part", [["-k", "planted"], ["benchmarks/test_planted.py"]])
-def test_part_of_the_suite_is_saved_but_no_partner(suite, part):
-    ended = suite.run(*part, "--benchmark-compare")
-    assert ended.status == 0, ended.text
-    assert not ended.saved["tfa_perf"]["complete"]
-    assert "match 'no complete run on this machine with --size default'" in ended.text
+def test_part_of_the_suite_is_compared_with_the_newest_run_that_holds_it(suite):
+    before = suite.run("--impl", "before", "-k", "planted")
+    assert before.status == 0, before.text
+    assert not before.saved["tfa_perf"]["complete"]
+    # The same test selected in another way.
+    after = suite.run("benchmarks/test_planted.py", "--impl", "after", "--benchmark-compare")
+    assert after.status == 0, after.text
+    assert ids(after.saved) == ["test_planted"]
+    assert "test_planted (0001_" in after.text
+    assert "2.00x [2.00, 2.00]" in after.text
+    # The other test is in neither run.
+    gate = ("--benchmark-compare", "--benchmark-compare-fail=median:10%")
+    more = suite.run("--impl", "after", *gate)
+    assert more.status == 4
+    assert "with --size default, one side and all of the selected benchmarks" in more.text
 
 
 def test_one_side_and_then_the_other_under_the_same_ids(measured):
@@ -119,7 +131,7 @@ def test_the_gate_refuses_the_times_of_another_machine(measured):
     measured.of_another_machine()
     ended = measured.run("--benchmark-compare", "--benchmark-compare-fail=median:10%")
     assert ended.status == 4
-    assert "there is no complete run on this machine with --size default" in ended.text
+    assert "there is no run on this machine with --size default" in ended.text
 
 
 def test_the_after_side_against_itself_claims_nothing_and_is_not_saved(suite):
