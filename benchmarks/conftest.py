@@ -63,6 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = Run()
     sizes.choose(config.getoption("--size"))
     option = config.option
+    # pytest-benchmark takes the second of each pair for stronger.
+    option.benchmark_disable &= not option.benchmark_enable
+    option.benchmark_skip &= not option.benchmark_only
     given = any(str(a).startswith("--benchmark-timer") for a in config.invocation_params.args)
     if torch.cuda.is_available() and not given:
         option.benchmark_timer = "benchmarks.timers.synchronised"
