@@ -114,8 +114,9 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"tfa-perf: size {option.size}, impl {sides}"
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> str:
-    return config.stash[RUN].note
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    note = config.stash[RUN].note
+    return [f"tfa-perf: {note}"] if note else []
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
@@ -128,7 +129,7 @@ def pytest_benchmark_compare_machine_info(
     run = config.stash[RUN]
     run.compared.append(compared_benchmark)
     if saved.is_elsewhere(compared_benchmark):
-        run.note = "tfa-perf: compared with another machine: read ratios only"
+        run.note = "compared with another machine: read ratios only"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -30,7 +30,7 @@ class Run:
     wants_partner : whether a saved run is to be found for them.
     succeeded : whether the session ended with every test passed or skipped.
     compared : the saved runs that this one is compared with.
-    note : what the header says of them.
+    note : what is said of them before the first test.
     """
 
     def __init__(self) -> None:
