@@ -63,6 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = Run()
     sizes.choose(config.getoption("--size"))
     option = config.option
+    # pytest-benchmark takes the second of each pair for stronger.
+    option.benchmark_disable &= not option.benchmark_enable
+    option.benchmark_skip &= not option.benchmark_only
     given = any(str(a).startswith("--benchmark-timer") for a in config.invocation_params.args)
     if torch.cuda.is_available() and not given:
         option.benchmark_timer = "benchmarks.timers.synchronised"
@@ -71,7 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
         option.benchmark_save_data = True
         option.benchmark_autosave = option.benchmark_autosave or time.strftime("%Y%m%d_%H%M%S")
     if option.benchmark_compare is True and "://" not in _storage(config):
-        option.benchmark_compare = _partner(config)
+        # Which saved run holds the selected tests is known once they are collected.
+        option.benchmark_compare = []
+        config.stash[RUN].wants_partner = True
 
 
 def _storage(config: pytest.Config) -> str:
@@ -85,15 +90,19 @@ def _kind(config: pytest.Config) -> saved.Kind:
 def _partner(config: pytest.Config) -> str:
     gate, kind = config.option.benchmark_compare_fail, _kind(config)
     found = saved.partner(
-        Path(_storage(config)), HERE.parent / ".benchmarks", kind, elsewhere=not gate
+        Path(_storage(config)),
+        HERE.parent / ".benchmarks",
+        kind,
+        config.stash[RUN].selected,
+        elsewhere=not gate,
     )
     if found is not None:
         return str(found)
-    missing = f"no complete run on this machine with {kind}"
+    missing = f"no run on this machine with {kind} and all of the selected benchmarks"
     if gate:
         raise pytest.UsageError(
             f"--benchmark-compare-fail: there is {missing} in {_storage(config)}; run "
-            "`pytest benchmarks` with the same options but without --benchmark-compare-fail first"
+            "pytest with the same options but without --benchmark-compare-fail first"
         )
     # No file is called so: pytest-benchmark says that it found none, and goes on.
     return missing
@@ -102,7 +111,12 @@ def _partner(config: pytest.Config) -> str:
 def pytest_report_header(config: pytest.Config) -> str:
     option = config.option
     sides = "after on both sides" if option.aa else option.impl
-    return f"tfa-perf: size {option.size}, impl {sides}" + config.stash[RUN].note
+    return f"tfa-perf: size {option.size}, impl {sides}"
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    note = config.stash[RUN].note
+    return [f"tfa-perf: {note}"] if note else []
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
@@ -115,7 +129,7 @@ def pytest_benchmark_compare_machine_info(
     run = config.stash[RUN]
     run.compared.append(compared_benchmark)
     if saved.is_elsewhere(compared_benchmark):
-        run.note += ", compared with another machine: read ratios only"
+        run.note = "compared with another machine: read ratios only"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -130,6 +144,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 found = item.get_closest_marker(marker)
                 if found is not None and not found.kwargs.get("always"):
                     item.add_marker(pytest.mark.skip(reason=f"{what}: run with -m {marker}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config = session.config
+    run = config.stash[RUN]
+    run.selected = {
+        item.nodeid for item in session.items if item.get_closest_marker("skip") is None
+    }
+    if run.wants_partner:
+        benchmarks = config.pluginmanager.get_plugin("pytest-benchmark")
+        benchmarks.compare = _partner(config)
+        benchmarks.handle_loading()
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -190,6 +217,7 @@ def pytest_benchmark_update_json(
         _kind(config),
         "aa" if config.option.aa else config.option.impl,
         complete=run.succeeded and everything and not run.left_out and not config.option.aa,
+        tests=run.selected if run.succeeded and not config.option.aa else set(),
         regressed=_regressed(config, benchmarks),
         rows=run.sound_rows,
         memory=run.memory,

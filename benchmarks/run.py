@@ -26,9 +26,11 @@ class Run:
     failed : names of failed tests by node id.
     not_there : why a row of another library is not measured, by the row's name.
     left_out : tests that were deselected.
+    selected : node ids of the tests that are left, but for those that a plain run leaves out.
+    wants_partner : whether a saved run is to be found for them.
     succeeded : whether the session ended with every test passed or skipped.
     compared : the saved runs that this one is compared with.
-    note : what the header says of them.
+    note : what is said of them before the first test.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,8 @@ class Run:
         self.failed: dict[str, str] = {}
         self.not_there: dict[str, str] = {}
         self.left_out = 0
+        self.selected: set[str] = set()
+        self.wants_partner = False
         self.succeeded = False
         self.compared: list[dict[str, Any]] = []
         self.note = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,20 @@ def record(
     impl: str,
     *,
     complete: bool,
+    tests: Set[str],
     regressed: bool,
     rows: dict[tuple[str, str], Row],
     memory: dict[str, dict[str, list[dict[str, float]]]],
 ) -> dict[str, Any]:
-    """What a saved run holds under ``KEY``: times in s, bytes and samples per second."""
+    """What a saved run holds under ``KEY``: times in s, bytes and samples per second.
+
+    ``complete`` is of the whole suite; ``tests`` are those that another run may be compared in.
+    """
     return {
         **asdict(kind),
         "impl": impl,
         "complete": complete,
+        "tests": sorted(tests),
         "regressed": regressed,
         "fingerprint": fingerprint(),
         "rows": [
@@ -94,20 +99,32 @@ def is_elsewhere(run: dict[str, Any]) -> bool:
     return run.get(KEY, {}).get("fingerprint") != fingerprint()
 
 
-def partner(storage: Path, shipped: Path, kind: Kind, *, elsewhere: bool) -> Path | None:
-    """The newest run of ``kind`` that is complete and was made here; else a shipped reference.
+def partner(
+    storage: Path, shipped: Path, kind: Kind, selected: Set[str], *, elsewhere: bool
+) -> Path | None:
+    """The newest run of ``kind`` made here that holds what is selected; else a shipped reference.
 
     Parameters
     ----------
     storage : root of pytest-benchmark's storage.
     shipped : folder of the references that come with the repository.
+    selected : node ids of the tests to compare.
     elsewhere : whether a run of another machine will do.
 
-    A run in which something failed, was left out, or was slower than its own gate allowed is none:
-    the next run would be held against it.
+    A run in which something failed or was broken off, or that was slower than its own gate
+    allowed, is none: the next run would be held against it. Where no run has all tests, as after
+    one was added, the newest run of the whole suite is taken if it has some.
     """
-    for path, run in _newest_first(storage.glob("*/[0-9][0-9][0-9][0-9]_*.json"), kind):
-        if run["complete"] and not run["regressed"] and run["fingerprint"] == fingerprint():
+    here = [
+        (path, run)
+        for path, run in _newest_first(storage.glob("*/[0-9][0-9][0-9][0-9]_*.json"), kind)
+        if not run["regressed"] and run["fingerprint"] == fingerprint()
+    ]
+    for path, run in here:
+        if selected and selected <= set(run.get("tests", ())):
+            return path
+    for path, run in here:
+        if run["complete"] and not selected.isdisjoint(run.get("tests", ())):
             return path
     gpu = fingerprint()["gpu"]
     for path, run in _newest_first(shipped.glob(REFERENCES), kind):

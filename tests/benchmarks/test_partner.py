@@ -10,6 +10,7 @@ from benchmarks.saved import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = Kind("default", False)
+TESTS = {"a", "b"}
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def save(tmp_path):
             "size": "default",
             "one_side": False,
             "complete": True,
+            "tests": sorted(TESTS),
             "regressed": False,
             "fingerprint": {**fingerprint(), **(machine or {})},
             **changes,
@@ -33,15 +35,15 @@ def save(tmp_path):
 
 @pytest.fixture
 def choose(tmp_path):
-    return lambda kind=KIND, elsewhere=True: saved.partner(
-        tmp_path, tmp_path, kind, elsewhere=elsewhere
+    return lambda kind=KIND, elsewhere=True, selected=TESTS: saved.partner(
+        tmp_path, tmp_path, kind, selected, elsewhere=elsewhere
     )
 
 
 def test_the_newest_complete_run_of_this_machine(save, choose):
     save("0001_a")
     expected = save("0002_b")
-    save("0003_c", complete=False)
+    save("0003_c", complete=False, tests=[])
     save("0004_d", regressed=True)
     save("0005_e", machine={"cpu": "another"})
     save("0006_f", machine={"torch threads": "64"})
@@ -49,6 +51,23 @@ def test_the_newest_complete_run_of_this_machine(save, choose):
     save("0008_h", size="small")
     save("0009_i", one_side=True)
     assert choose() == expected
+
+
+def test_the_newest_run_that_holds_what_is_selected(save, choose):
+    whole = save("0001_a")
+    part = save("0002_b", complete=False, tests=["a"])
+    save("0003_c", complete=False, tests=[])
+    assert choose(selected={"a"}) == part
+    assert choose(selected={"b"}) == whole
+    assert choose() == whole
+
+
+def test_the_newest_whole_run_where_a_test_is_new(save, choose):
+    save("0001_a")
+    whole = save("0002_b")
+    save("0003_c", complete=False, tests=["a"])
+    assert choose(selected={"a", "b", "new"}) == whole
+    assert choose(selected={"new"}) is None
 
 
 def test_size_and_sides_have_to_agree(save, choose):

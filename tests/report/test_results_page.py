@@ -45,7 +45,9 @@ def parts(tmp_path):
     points = {"after": [Point(n, n * 1e-3, n * 0.9e-3, n * 1.1e-3, 0.97, 6) for n in (1, 10, 100)]}
     sweep = Sweep("gather-N", "gather", "N", (1, 10, 100), HOSTILE, dict, print)
     swept = Swept(sweep, points)
-    (scaling / "scaling.json").write_text(scaling_json([swept], {"cpu": "scaling's cpu"}))
+    (scaling / "scaling.json").write_text(
+        scaling_json([swept], {"cpu": "scaling's cpu"}, date="2026-01-02", quick=True)
+    )
     (scaling / "gather-N.svg").write_text(sweep_plot(swept))
     rows = [PhaseRow("forward", 3.0, 1.0, 1.0, 1.0)]
     stacks = [Stack(MAIN, ("forward", "f (a.py:1)"), 0.01)] * 50
@@ -110,6 +112,8 @@ def test_every_part_is_on_the_page_and_nothing_is_outside_of_it(parts):
     assert "faster" in page.text["benchmarks"] and "slower" in page.text["benchmarks"]
     assert "9.00x [9.00, 9.00]" in page.text["claims"] and "EXCEEDED" in page.text["claims"]
     assert "NOT MEASURED" in page.text["claims"]
+    assert "tfa-perf claims. By the report's" in page.text["claims"]
+    assert "tfa-perf scaling --quick, 2026-01-02. Medians" in page.text["scaling"]
     assert HOSTILE in page.text["claims"] and HOSTILE in page.text["scaling"]
     images = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 2 and all(src.startswith("data:image/svg+xml;base64,") for src in images)

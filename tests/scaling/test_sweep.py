@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,10 +140,12 @@ def test_output_is_whole_and_text_stays_text():
 
 def test_the_command_writes_what_it_says(tmp_path, monkeypatch):
     # As it is, but for the sizes and for how often a run is repeated.
-    monkeypatch.setattr(Sizes, "of", classmethod(lambda cls, quick: TINY))
+    no_time = replace(TINY, budget_s=1e-9)
+    monkeypatch.setattr(Sizes, "of", classmethod(lambda cls, quick: no_time))
     monkeypatch.setattr(sweep, "_MOST", 6)
     monkeypatch.setattr(sweep, "_SHORTEST_RUN_S", 0.0)
-    assert cli.main(["scaling", "--quick", "--device", "cpu", "--out", str(tmp_path / "o")]) == 0
+    options = ["--quick", "--seconds", "600", "--device", "cpu", "--out", str(tmp_path / "o")]
+    assert cli.main(["scaling", *options]) == 0
     tree = json.loads((tmp_path / "o" / "scaling.json").read_text())
     assert len(tree["sweeps"]) == 13
     names = {path.name for path in (tmp_path / "o").iterdir()}

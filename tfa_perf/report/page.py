@@ -94,7 +94,7 @@ def _with_badge(row: Sequence[str]) -> list[str]:
 
 
 def _claims(claims: Claims) -> Iterator[Html]:
-    yield _paragraph(claims.implied)
+    yield _paragraph(f"{claims.made_by}. {claims.implied}")
     counts = Counter(found.verdict for found in claims.findings)
     yield Html(
         "<div class=counts>"
@@ -104,7 +104,10 @@ def _claims(claims: Claims) -> Iterator[Html]:
     headings = ("claim", "claimed", "measured [95 %]", "verdict", "on", "outputs")
     yield table(headings, [_claim_row(found) for found in claims.findings])
     chart = picture(claims_chart(claims.findings, "claimed ranges and measured intervals"), "chart")
-    yield Html(f"<details><summary>Chart</summary><div class=wide>{chart}</div></details>")
+    sideways = "<p class=sideways>Wider than this screen: scroll it sideways.</p>"
+    yield Html(
+        f"<details><summary>Chart</summary>{sideways}<div class=wide>{chart}</div></details>"
+    )
     yield Html(f"<p class=dim>{text(CLAIMS_LEGEND)}</p>")
 
 
@@ -123,8 +126,8 @@ def _claim_row(found: Finding) -> list[str]:
 
 def _scaling(scaling: Scaling) -> Iterator[Html]:
     yield _paragraph(
-        "Medians with 95 % intervals; the exponent of a line is the slope of a least-squares fit "
-        "through the logarithms, its interval in brackets."
+        f"{scaling.made_by}. Medians with 95 % intervals; the exponent of a line is the slope of a "
+        "least-squares fit through the logarithms, its interval in brackets."
     )
     plots = "".join(_figure(sweep) for sweep in scaling.sweeps if sweep.plot)
     yield Html(f"<div class=plots>{plots}</div>")

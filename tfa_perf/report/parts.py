@@ -25,11 +25,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Claims:
-    """Findings, the report's own arithmetic, and the machine."""
+    """Findings, the report's own arithmetic, the machine, and which command ran when."""
 
     findings: Sequence[Finding]
     implied: str
     machine: Mapping[str, str]
+    made_by: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,11 @@ class SweepPart:
 
 @dataclass(frozen=True)
 class Scaling:
+    """Sweeps, the machine, and which command ran when."""
+
     sweeps: Sequence[SweepPart]
     machine: Mapping[str, str]
+    made_by: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def read_claims(folder: Path) -> Claims:
         findings = [from_json(found) for found in tree["findings"]]
         for found in findings:
             claim(found.claim)
-        return Claims(findings, tree["implied"]["text"], dict(tree["machine"]))
+        return Claims(findings, tree["implied"]["text"], dict(tree["machine"]), _made_by(tree))
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, "tfa-perf claims", error) from error
 
@@ -77,7 +81,7 @@ def read_scaling(folder: Path) -> Scaling:
             SweepPart(about, _text(folder / Path(about["plot"]).name) if about["plot"] else "")
             for about in tree["sweeps"]
         ]
-        return Scaling(sweeps, dict(tree["machine"]))
+        return Scaling(sweeps, dict(tree["machine"]), _made_by(tree))
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, "tfa-perf scaling", error) from error
 
@@ -102,6 +106,11 @@ def _tree(path: Path, kind: str) -> Any:
     if tree["format"] != kind or tree["version"] != 1:
         raise ValueError(f"format {tree['format']!r}, version {tree['version']!r}")
     return tree
+
+
+def _made_by(tree: Mapping[str, Any]) -> str:
+    command, date = tree["format"], tree.get("date")
+    return command + (" --quick" if tree.get("quick") else "") + (f", {date}" if date else "")
 
 
 def _text(path: Path) -> str:

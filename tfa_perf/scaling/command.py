@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tfa_perf.arguments import positive
 from tfa_perf.json_output import json_alone
 
 __all__ = ["add_parser", "run"]
@@ -21,6 +23,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     parser.add_argument(
         "--quick", action="store_true", help="three sizes a sweep and fewer runs: wider intervals"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive,
+        help="that a side has at a size; larger ones are left out (default 8, with --quick 1.5)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/scaling"), help="folder (default runs/scaling)"
@@ -57,6 +64,8 @@ def _measure(args: argparse.Namespace) -> str:
     machine = describe_machine(device)
     console.print("machine: " + " · ".join(f"{key} {value}" for key, value in machine.items()))
     sizes = Sizes.of(quick=args.quick)
+    if args.seconds is not None:
+        sizes = replace(sizes, budget_s=float(args.seconds))
     results: list[Swept] = []
     with tempfile.TemporaryDirectory(prefix="tfa-perf-scaling-", dir=args.out) as folder:
         for sweeps in (data_sweeps(sizes, device, Path(folder)), training_sweeps(sizes, device)):

@@ -14,7 +14,7 @@ AXES = {"N": "rows", "F": "features", "T": "window", "B": "batch"}
 
 # Narrow enough for a telephone, side by side on anything wider.
 _WIDTH, _HEIGHT = 400, 310
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 66, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 22, 66, 44
 _COLOURS = {"before": "a", "after": "b"}
 
 
