@@ -17,7 +17,8 @@ def json_alone(wanted: bool) -> Iterator[TextIO]:
     """Yield a file whose content is all that stdout gets, at the end, where ``wanted``.
 
     What is printed inside, by child processes too, goes to stderr. An exception leaves stdout
-    empty, as does a file without content. Where it is not wanted, stdout stays as it is and the file is thrown away.
+    empty, as does a file without content. Where it is not wanted, stdout stays as it is and the
+    file is thrown away.
     """
     document = io.StringIO()
     if not wanted:
