@@ -124,3 +124,6 @@ def test_json_has_stdout_to_itself(capfd):
     printed = capfd.readouterr()
     assert printed.out == "{}\n"
     assert "for humans" in printed.err and "of a child" in printed.err
+    with json_alone(True):
+        print("why there is none")
+    assert capfd.readouterr() == ("", "why there is none\n")

@@ -24,8 +24,13 @@ def command_parser(
     )
 
 
-def add_shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> None:
-    """Add --config (default ``config``), --set, --bars and --device to ``parser``."""
+def add_shared_arguments(
+    parser: argparse.ArgumentParser, *, config: str
+) -> argparse._MutuallyExclusiveGroup:
+    """Add --config (default ``config``), --set, --bars and --device to ``parser``.
+
+    Returns the group that what can be given in place of --bars belongs to.
+    """
     parser.add_argument(
         "--config",
         default=config,
@@ -40,12 +45,14 @@ def add_shared_arguments(parser: argparse.ArgumentParser, *, config: str) -> Non
         dest="overrides",
         help="change one key of the config, as train.batch_size=256",
     )
-    parser.add_argument(
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument(
         "--bars",
         metavar="SOURCE",
         help="CSV or Parquet file, sample, or synthetic:ROWS (default: the config's)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    return data
 
 
 def positive(text: str) -> int:

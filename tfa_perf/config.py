@@ -129,7 +129,8 @@ class TrainConfig(_Section):
     graph: bool | None = None
     """Replay one CUDA graph a step; default on a CUDA device."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
-    shuffle: bool = True
+    shuffle: bool | Literal["block"] = True
+    """A new order every epoch; "block" for a store larger than main memory."""
     patience: Positive | None = None
     """Epochs without a lower validation loss after which training stops; default never."""
     checkpoint_every: Positive | None = None

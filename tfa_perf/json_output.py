@@ -17,7 +17,8 @@ def json_alone(wanted: bool) -> Iterator[TextIO]:
     """Yield a file whose content is all that stdout gets, at the end, where ``wanted``.
 
     What is printed inside, by child processes too, goes to stderr. An exception leaves stdout
-    empty. Where it is not wanted, stdout stays as it is and the file is thrown away.
+    empty, as does a file without content. Where it is not wanted, stdout stays as it is and the
+    file is thrown away.
     """
     document = io.StringIO()
     if not wanted:
@@ -33,4 +34,5 @@ def json_alone(wanted: bool) -> Iterator[TextIO]:
         sys.stderr.flush()
         os.dup2(kept, 1)
         os.close(kept)
-    print(document.getvalue().rstrip("\n"), flush=True)
+    if document.getvalue():
+        print(document.getvalue().rstrip("\n"), flush=True)

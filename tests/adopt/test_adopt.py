@@ -96,7 +96,7 @@ def test_a_trainer_that_does_not(train: str, capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
-        ("raise SystemExit(7)", 1, "failed with exit code 7"),
+        ("print('{}'); raise SystemExit(7)", 1, "failed with exit code 7"),
         ("print('hello')", 1, "0 optimizer steps are too few to measure"),
         (None, 2, "cannot find the script"),
     ],
@@ -107,7 +107,7 @@ def test_what_cannot_be_judged_is_one_line(
     path = tmp_path / "script.py"
     if text is not None:
         path.write_text(text)
-    assert main(["adopt", str(path)]) == code
+    assert main(["adopt", "--json", str(path)]) == code
     printed = capfd.readouterr()
     assert printed.out == ""
     assert words in printed.err.splitlines()[-1]

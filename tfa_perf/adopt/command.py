@@ -46,9 +46,23 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Profile, judge, print; 1 where there is nothing to judge."""
-    # Imported here, so that --help needs no pydantic.
+    # Imported here, so that --help needs none of it.
     import json
     from dataclasses import asdict
+
+    from tfa_perf.json_output import json_alone
+
+    with json_alone(args.json) as document:
+        code, report = _judged(args)
+        if report is not None:
+            json.dump(asdict(report), document, indent=1)
+    if report is not None and not args.json:
+        _print(report)
+    return code
+
+
+def _judged(args: argparse.Namespace) -> tuple[int, Report | None]:
+    """The exit code and the report; without one, why not is on stderr."""
     from pathlib import Path
 
     from tfa_perf.adopt.advice import advise
@@ -78,17 +92,12 @@ def run(args: argparse.Namespace) -> int:
             "optimizer's step(), in the program's main thread, are needed",
             1,
         )
-    report = advise(measured.run)
-    if args.json:
-        print(json.dumps(asdict(report), indent=1))
-    else:
-        _print(report)
-    return 0
+    return 0, advise(measured.run)
 
 
-def _refuse(message: str, code: int) -> int:
+def _refuse(message: str, code: int) -> tuple[int, None]:
     print(f"tfa-perf adopt: {message}", file=sys.stderr)
-    return code
+    return code, None
 
 
 def _print(report: Report) -> None:

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tfa_perf.data.bars import Bars, BarsError, load_bars
-from tfa_perf.data.dataset import Dataset, build_dataset
-from tfa_perf.data.labels import Labels, forward_return_labels
+from tfa_perf.data.dataset import Dataset, build_dataset, store_dataset
+from tfa_perf.data.labels import LabelRule, Labels, forward_return_labels
 from tfa_perf.data.scaler import Scaler, fit_scaler, transform
 from tfa_perf.data.store import (
     FeatureStore,
@@ -32,6 +32,7 @@ __all__ = [
     "BarsError",
     "Dataset",
     "FeatureStore",
+    "LabelRule",
     "Labels",
     "NewerStoreError",
     "Scaler",
@@ -46,6 +47,7 @@ __all__ = [
     "load_bars",
     "open_or_build",
     "open_store",
+    "store_dataset",
     "synthetic_bars",
     "transform",
 ]

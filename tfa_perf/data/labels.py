@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+
+class LabelRule(NamedTuple):
+    """What labels were made with, see `forward_return_labels`."""
+
+    horizon: int
+    min_volume: float | None = None
+    min_move: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfa_perf.data.labels import LabelRule
 from tfa_perf.data.scaler import Scaler
 from tfa_perf.data.store_lock import only_writer
 from tfa_perf.data.store_meta import (
@@ -25,6 +26,7 @@ from tfa_perf.data.store_meta import (
     StoreError,
     array_shapes,
     crc32,
+    read_label_rule,
     read_meta,
 )
 from tfa_perf.data.store_writer import StoreWriter, create_store
@@ -54,6 +56,7 @@ class FeatureStore:
     spec_hash, convention : what the features were built from.
     symbols, offsets : S names and int64 [S+1] row boundaries of the series.
     first_valid : rows of a series before this one lack some feature; no window covers them.
+    label_rule : what the labels were made with; None where the writer did not say.
     scaler : fitted on the training rows of these features, or None.
     scaled : whether `features` hold values that `scaler` has been applied to.
     """
@@ -71,6 +74,7 @@ class FeatureStore:
     scaler: Scaler | None
     scaled: bool
     first_valid: int = 0
+    label_rule: LabelRule | None = None
 
     def __len__(self) -> int:
         return int(self.ts.size)
@@ -196,4 +200,5 @@ def _open(path: Path, meta: dict[str, Any], spec_hash: str | None, verify: bool)
         scaler=None if meta["scaler"] is None else Scaler.from_dict(meta["scaler"]),
         scaled=meta["scaled"],
         first_valid=meta.get("first_valid", 0),
+        label_rule=read_label_rule(meta),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfa_perf.data.labels import LabelRule
 from tfa_perf.data.scaler import Scaler
 
 FORMAT = "tfa-perf feature store"
@@ -45,6 +46,7 @@ def new_meta(
     symbols: Sequence[str],
     offsets: npt.NDArray[np.int64],
     first_valid: int,
+    label_rule: LabelRule | None,
     scaler: Scaler | None,
     scaled: bool,
 ) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def new_meta(
         "symbols": list(symbols),
         "offsets": offsets.tolist(),
         "first_valid": first_valid,
+        "label_rule": None if label_rule is None else label_rule._asdict(),
         "scaler": None if scaler is None else scaler.to_dict(),
         "scaled": scaled,
         "files": {f"{name}.npy": {"bytes": 0, "crc32": 0} for name in DTYPES},
@@ -96,6 +99,7 @@ def check_meta(meta: Any) -> None:
     first_valid = meta.get("first_valid", 0)
     if type(first_valid) is not int or first_valid < 0:
         raise ValueError(f"'first_valid' is {first_valid!r}, not a whole number from 0")
+    read_label_rule(meta)
     if type(meta.get("scaled")) is not bool:
         raise ValueError(f"'scaled' is {meta.get('scaled')!r}, not true or false")
     scaler = meta.get("scaler")
@@ -110,6 +114,22 @@ def check_meta(meta: Any) -> None:
         numbers = [entry.get(key) for key in ("bytes", "crc32")] if isinstance(entry, dict) else []
         if [type(number) for number in numbers] != [int, int]:
             raise ValueError(f"'files' does not give bytes and crc32 of {file}")
+
+
+def read_label_rule(meta: dict[str, Any]) -> LabelRule | None:
+    """What the labels were made with, where the writer said; ValueError for anything else."""
+    rule = meta.get("label_rule")
+    if rule is None:
+        return None
+    if (
+        not isinstance(rule, dict)
+        or set(rule) != set(LabelRule._fields)
+        or type(rule["horizon"]) is not int
+        or rule["horizon"] < 1
+        or not all(type(rule[k]) in (int, float, type(None)) for k in ("min_volume", "min_move"))
+    ):
+        raise ValueError(f"'label_rule' is {rule!r}, not a horizon from 1, min_volume and min_move")
+    return LabelRule(**rule)
 
 
 def _check_not_newer(file: Path, meta: Any) -> None:
@@ -139,7 +159,9 @@ def read_meta(path: Path) -> dict[str, Any]:
     except StoreError:
         raise
     except FileNotFoundError:
-        raise StoreError(f"{path}: no feature store here; build one with create_store") from None
+        raise StoreError(
+            f"{path}: no feature store here; build one with tfa-perf features, or create_store"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file}: {error}; {REBUILD}") from error
     return dict(meta)

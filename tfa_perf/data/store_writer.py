@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfa_perf.data.labels import LabelRule
 from tfa_perf.data.scaler import Scaler
 from tfa_perf.data.store_files import make_arrays, new_build, publish, published_name, sync, tidy
 from tfa_perf.data.store_lock import only_writer
@@ -90,6 +91,7 @@ class StoreWriter:
         symbols: Sequence[str] = ("",),
         offsets: npt.NDArray[np.int64] | None = None,
         first_valid: int = 0,
+        label_rule: LabelRule | None = None,
         scaler: Scaler | None = None,
         scaled: bool = False,
     ) -> None:
@@ -111,6 +113,7 @@ class StoreWriter:
             symbols=symbols,
             offsets=np.array([0, rows]) if offsets is None else np.asarray(offsets),
             first_valid=first_valid,
+            label_rule=label_rule,
             scaler=scaler,
             scaled=scaled,
         )

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from tfa_perf.json_output import json_alone
+
     try:
         from tfa_perf.doctor.examine import examine
     except ValueError as error:
@@ -38,10 +40,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"!!  numba does not start: {error}\n    remedy: unset {given}", file=sys.stderr)
         return 1
 
-    checks = examine()
+    with json_alone(args.json) as document:
+        checks = examine()
+        json.dump([asdict(check) for check in checks], document, indent=1)
     problems = sum(check.problem is not None for check in checks)
     if args.json:
-        print(json.dumps([asdict(check) for check in checks], indent=1))
         return 1 if problems else 0
     console = Console(soft_wrap=True, highlight=False, markup=False)
     width = max(len(check.name) for check in checks)

@@ -14,8 +14,9 @@ from pathlib import Path
 from tfa_kernels import SpecError
 from tfa_perf.arguments import add_shared_arguments, command_parser, positive
 from tfa_perf.config import ConfigError, load_config
-from tfa_perf.data.bars import BarsError, load_bars
+from tfa_perf.data.bars import Bars, BarsError, load_bars
 from tfa_perf.data.split import SplitError
+from tfa_perf.data.store import FeatureStore, StoreError, open_store
 from tfa_perf.interrupts import exit_code, interruptible
 from tfa_perf.train.checkpoint import CheckpointError
 from tfa_perf.train.csv_log import LogError
@@ -73,6 +74,7 @@ _INPUT_ERRORS = (
     SpecError,
     BarsError,
     SplitError,
+    StoreError,
     DeviceError,
     CheckpointError,
     LogError,
@@ -81,8 +83,14 @@ _INPUT_ERRORS = (
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``tfa-perf train``."""
-    parser = command_parser("tfa-perf train", "Bars to a fitted model.", notes=_NOTES)
-    add_shared_arguments(parser, config="tuned")
+    parser = command_parser("tfa-perf train", "Bars or a store to a fitted model.", notes=_NOTES)
+    data = add_shared_arguments(parser, config="tuned")
+    data.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="features and labels that tfa-perf features wrote, in place of bars",
+    )
     parser.add_argument("--steps", type=positive, help="stop after this many optimizer steps")
     parser.add_argument("--out", type=Path, help="file to write the model to")
     parser.add_argument(
@@ -128,13 +136,17 @@ def _train(args: argparse.Namespace) -> None:
     device = pick_device(args.device, local_rank=local_rank())
     if config.train.graph and device.type != "cuda":
         raise DeviceError(f"graph: a CUDA graph needs a CUDA device, this run is on {device}")
-    bars = load_bars(config.data.bars if args.bars is None else args.bars)
+    data: Bars | FeatureStore
+    if args.store is not None:
+        data = open_store(args.store)
+    else:
+        data = load_bars(config.data.bars if args.bars is None else args.bars)
     with torchrun_ranks(device) as ranks:
         if ranks.first and args.out is None and args.checkpoints is None:
             print("the model will not be kept; --out FILE or --checkpoints DIR keeps it")
         train(
             config,
-            bars,
+            data,
             device,
             max_steps=args.steps,
             out=args.out,

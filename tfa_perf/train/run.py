@@ -18,7 +18,8 @@ from torch import nn
 
 from tfa_perf.config import Config
 from tfa_perf.data.bars import Bars
-from tfa_perf.data.dataset import Dataset, build_dataset
+from tfa_perf.data.dataset import Dataset, build_dataset, store_dataset
+from tfa_perf.data.store import FeatureStore
 from tfa_perf.interrupts import Interrupted
 from tfa_perf.train.checkpoint import read_checkpoint, write_checkpoint
 from tfa_perf.train.csv_log import CsvLog
@@ -41,7 +42,7 @@ __all__ = ["save_model", "train"]
 
 def train(
     config: Config,
-    bars: Bars,
+    data: Bars | FeatureStore,
     device: torch.device,
     *,
     max_steps: int | None = None,
@@ -53,7 +54,7 @@ def train(
     console: Console | None = None,
     ranks: Ranks = ALONE,
 ) -> WindowEncoder:
-    """Build the dataset, fit the model, print one line an epoch; write the model to ``out``.
+    """Fit the model to bars or a store, print one line an epoch; write the model to ``out``.
 
     ``max_steps`` ends the run after that many optimizer steps, those before a resumption
     included. Into the folder ``checkpoints`` go ``last.pt``, from which ``resume`` continues, and
@@ -86,9 +87,12 @@ def train(
     # Takes a second or more, which would be one of the first validation's.
     import torchmetrics.functional.classification  # noqa: F401
 
-    dataset = build_dataset(bars, config.data)
+    if isinstance(data, FeatureStore):
+        dataset = store_dataset(data, config.data)
+    else:
+        dataset = build_dataset(data, config.data)
     console.print(
-        f"{len(bars):,} bars, {dataset.X.shape[1]} features, "
+        f"{len(data):,} bars, {dataset.X.shape[1]} features, "
         f"{len(dataset.split.train_ends):,} training and {len(dataset.split.val_ends):,} "
         f"validation windows of {config.data.window} bars, on "
         + (f"{ranks.world_size} processes, {device.type}" if ranks.several else str(device)),

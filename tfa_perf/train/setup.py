@@ -86,12 +86,12 @@ def make_loader(
     # As many as torchrun gives each process of a host, which OMP_NUM_THREADS says.
     threads = torch.get_num_threads() if ranks.several else None
     return WindowLoader(
-        dataset.X,
+        dataset.X if dataset.store is None else dataset.store,
         dataset.y,
         window=config.data.window,
         valid=valid,
         batch_size=size,
-        shuffle=training and config.train.shuffle,
+        shuffle=config.train.shuffle if training else False,
         seed=config.train.seed,
         device=device,
         num_threads=config.train.threads or threads,

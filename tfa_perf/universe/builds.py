@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tfa_perf.data.labels import LabelRule
 from tfa_perf.data.store import open_store
 from tfa_perf.data.store_files import (
     DATA_OR_BUILD,
@@ -147,6 +148,7 @@ def finish(path: Path, folder: Path, plan: Plan, shards: Sequence[Shard]) -> Non
         symbols=[symbol for shard in shards for symbol in shard.symbols],
         offsets=_offsets(shards),
         first_valid=recipe.first_valid,
+        label_rule=LabelRule(recipe.horizon, recipe.min_volume, recipe.min_move),
         scaler=None,
         scaled=False,
     )

@@ -68,10 +68,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from tfa_perf.json_output import json_alone
     from tfa_perf.universe.build import build_universe
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_interactive) as bar:
+    with (
+        json_alone(args.json) as document,
+        Progress(console=console, transient=True, disable=not console.is_interactive) as bar,
+    ):
         tasks = {what: bar.add_task(what, total=None, visible=False) for what in _STEPS}
 
         def progress(what: str, done: int, total: int) -> None:
@@ -88,9 +92,8 @@ def run(args: argparse.Namespace) -> int:
             scheduler=args.scheduler,
             progress=progress,
         )
-    if args.json:
-        _print_json(universe)
-    else:
+        document.write(_json(universe))
+    if not args.json:
         _print_lines(universe)
     if not universe.published:
         print(
@@ -123,7 +126,7 @@ def _spec(text: str) -> Path:
     return named[text]
 
 
-def _print_json(universe: Universe) -> None:
+def _json(universe: Universe) -> str:
     import json
     from dataclasses import asdict
 
@@ -134,7 +137,7 @@ def _print_json(universe: Universe) -> None:
         "features": universe.features,
         "partitions": [asdict(each) for each in universe.partitions],
     }
-    print(json.dumps(content, indent=1))
+    return json.dumps(content, indent=1)
 
 
 def _print_lines(universe: Universe) -> None:
