@@ -55,7 +55,8 @@ def check_leakage(
         spec its features are named by the result's ``names`` or ``columns``, else "0", "1", ....
     lookbacks : for a build without spec, by name: rows of history before the first row that must
         not depend on where the series began. Features left out are measured only.
-    checks : how many rows to cut off at, and how many to start from, in each series.
+    checks : how many rows to cut off at, and how many to start from, in each series; every row
+        where it has no more.
     rtol : see above.
 
     Raises
@@ -120,7 +121,8 @@ def _builder(spec: FeatureSpec) -> Callable[[Any], Any]:
 
 
 def _spread(size: int, checks: int) -> set[int]:
-    """Rows in 1..size - 1, evenly apart."""
+    """Rows in 1..size - 1, evenly apart; every one where as many are asked for or more."""
+    checks = min(checks, size - 1)
     return {size * i // (checks + 1) for i in range(1, checks + 1)} - {0}
 
 

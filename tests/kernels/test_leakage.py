@@ -169,6 +169,17 @@ def test_look_ahead_on_a_few_rows_alone(frame):
     assert kinds(only(check_leakage(None, frame, build=back_fill))) == {"look-ahead"}
 
 
+def test_more_checks_than_rows_check_every_row(frame):
+    def build(bars):
+        return column(close(bars).diff())
+
+    bars = frame[:20]
+    every = check_leakage(None, bars, build=build, checks=19)
+    # 19 ends, and 10 later starts: those of the first half and the middle.
+    assert every.rebuilds == 19 + 10
+    assert check_leakage(None, bars, build=build, checks=2**62) == every
+
+
 def test_an_outlier_hides_nothing(frame):
     bars = frame.copy()
     bars.loc[50, "close"] = 1e15

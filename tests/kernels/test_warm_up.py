@@ -1,7 +1,10 @@
+import pytest
+
 from tfa_kernels import _convert_nb, _features_nb, _order_nb, _windows_nb, warm_up
 from tfa_kernels.ops import OPS
 
 
+@pytest.mark.compiled
 def test_every_op_and_pass_is_compiled():
     names = [name for name, _ in warm_up()]
     assert {f"op {op}" for op in OPS} < set(names)
