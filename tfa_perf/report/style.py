@@ -33,7 +33,7 @@ border:1px solid var(--rule);border-radius:6px}
 figcaption{font-size:13px;color:var(--dim);margin-top:4px}
 .wide{overflow-x:auto}.wide img{min-width:900px;max-width:1100px;width:100%;height:auto}
 .sideways{display:none;color:var(--dim)}
-iframe{width:100%;height:860px;border:1px solid var(--rule);border-radius:6px;background:#fff}
+iframe{width:100%;height:860px;border:1px solid var(--rule);border-radius:6px;background:var(--bg)}
 details{margin:8px 0}summary{cursor:pointer;color:var(--over)}
 ul{margin:6px 0;padding-left:20px}
 .missing{border-left:3px solid var(--rule);padding:6px 12px;background:var(--soft)}
@@ -46,5 +46,5 @@ tr{border-bottom:1px solid var(--rule);padding:8px 0}
 th,td{border:0;padding:1px 0}
 td{display:grid;grid-template-columns:minmax(92px,40%) 1fr;gap:10px}
 td::before{content:attr(data-h);color:var(--dim);font-size:13px;white-space:normal}
-iframe{height:760px}.sideways{display:block}}
+iframe{height:760px;width:calc(100% + 28px);margin:0 -14px;border-radius:0}.sideways{display:block}}
 """
