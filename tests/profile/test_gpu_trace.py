@@ -237,7 +237,7 @@ def train(steps: int) -> None:
 
 
 def test_a_real_trace_of_the_host_gives_its_ops_to_the_phases(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     path = tmp_path / "trace.json"
     steps: list[int] = []
@@ -257,6 +257,7 @@ def test_a_real_trace_of_the_host_gives_its_ops_to_the_phases(
     assert not window.running
     assert window.problem == ""
     assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
     assert "KINETO_LOG_LEVEL" not in os.environ
     events = read_events(path)
     assert len(step_intervals(events)) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,9 @@ class TraceWindow:
             self.problem = "no GPU trace: a CUDA graph was being captured on another thread"
             return
         activities = [torch.profiler.ProfilerActivity.CPU]
-        with self._recorder.pause(), _quiet_kineto():
+        with self._recorder.pause(), _quiet_kineto(), warnings.catch_warnings():
+            # torch 2.11 warns that a second cycle would clear the first; there is one.
+            warnings.simplefilter("ignore")
             try:
                 if torch.cuda.is_initialized():
                     activities.append(torch.profiler.ProfilerActivity.CUDA)
