@@ -28,6 +28,7 @@ $(NIGHTLY): export NUMBA_NUM_THREADS = 2
 nightly: $(NIGHTLY)
 
 nightly-long: $(VENV)/.installed-dev
+	$(PIP) kernels
 	$(BIN)/python -m pytest -m nightly
 
 # 20,000 examples of each, in as many processes of as many seeds.

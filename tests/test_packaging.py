@@ -55,6 +55,24 @@ def test_no_package_is_named_kernels(wheels):
     assert not (ROOT / "kernels" / "__init__.py").exists()
 
 
+TOGETHER = """
+import numpy as np
+import {first}, {second}
+import kernels, transformers, tfa_kernels, tfa_perf
+assert "site-packages" in kernels.__file__, kernels.__file__
+X = np.arange(40.0).reshape(10, 4)
+assert (tfa_kernels.gather_windows(X, [0, 3], 2)[1] == X[3:5]).all()
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("order", [("kernels", "tfa_perf"), ("tfa_perf", "kernels")])
+def test_beside_kernels_of_hugging_face(order, tmp_path):
+    pytest.importorskip("kernels.layer", reason="needs Hugging Face's kernels")
+    code = TOGETHER.format(first=order[0], second=order[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=300)
+
+
 def test_kernels_import_without_the_rest():
     code = (
         "import sys, tfa_kernels; "

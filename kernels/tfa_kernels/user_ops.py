@@ -46,7 +46,8 @@ def register_op(
     ----------
     name : of the op; not one that exists.
     function : plain, or compiled by ``numba.njit`` without ``parallel``: one read-only 1-D float64
-        array per input -> number. It must not keep state, nor write to its arrays.
+        array per input -> number. It must not keep state, nor write to its arrays; an index outside
+        them is an error.
     lookback : rows before the newest that it sees: a number, or a function of the feature's window.
     window : default of the feature's ``window``; None where the op has none.
     inputs : columns among open, high, low, close, volume and logret, at most 5; by default one,
@@ -119,7 +120,7 @@ def _compiled(name: str, function: Any, count: int) -> Any:
         raise TypeError(f"function must be a function, got {function!r}")
     if jit_disabled():
         return function
-    # A function that reads past the rows that it asked for raises: nobody has checked its indices.
+    # Nobody has checked the function's indices: one outside its rows raises.
     compiled: Any = numba.njit(error_model="numpy", nogil=True, boundscheck=True)(function)
     try:
         compiled.compile((_WINDOW,) * count)

@@ -374,7 +374,8 @@ def test_packed_csv_that_there_is_no_memory_for(
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["b.parquet", "b.csv", "b.csv.gz"])
 def test_damage_anywhere_is_an_error_or_harmless(tmp_path: Path, name: str) -> None:
-    damaged(tmp_path, name, 200)
+    # Parquet is read by a process of its own.
+    damaged(tmp_path, name, 100 if name == "b.parquet" else 2000)
 
 
 @pytest.mark.parametrize("name", ["b.parquet", "b.csv", "b.csv.gz"])

@@ -1,4 +1,4 @@
-"""Arguments of any kind: the oracle's answer, or a TypeError or ValueError that names one of them."""
+"""Arguments of any kind: the oracle's answer, or an error that names one of them."""
 
 from __future__ import annotations
 

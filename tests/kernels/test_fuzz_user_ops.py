@@ -50,7 +50,6 @@ OTHERS = st.sampled_from(
      lambda x: x[5], lambda x: x.nothing, numba.jit(forceobj=True)(oldest),
      numba.njit(parallel=True)(oldest)]
 )  # fmt: skip
-BACK = st.integers(0, 40)
 # A name is never given to a second op: what a spec is planned as is remembered.
 NUMBERS = itertools.count()
 
@@ -61,14 +60,15 @@ def registrations(draw):
     function = often(draw, st.sampled_from(FUNCTIONS[count]), OTHERS | ODD)
     names = st.sampled_from([*COLUMNS, "logret"])
     several = st.lists(names, min_size=count, max_size=count)
-    inputs = often(draw, several.map(tuple) if count > 1 else st.none() | several, ODD | st.lists(
-        names | ODD, max_size=7) | st.just("close"))  # fmt: skip
+    usual = several.map(tuple) if count > 1 else st.none() | several
+    inputs = often(draw, usual, ODD | st.just("close") | st.lists(names | ODD, max_size=7))
     window = often(draw, st.none() | st.integers(1, 20), st.integers(-2, 2**40) | ODD)
     odd = ODD | st.integers(-2, 2**40)
     result = draw(odd)
-    back = BACK | st.just(lambda w: w - 1)
+    back = st.integers(0, 40) | st.just(lambda w: w - 1)
     lookback = often(draw, back, odd | st.just(lambda w: result) | st.just(lambda: 1))
-    name = often(draw, st.just(f"FUZZED{next(NUMBERS)}"), ODD | st.just("EMA"))
+    odd_names = ODD.filter(lambda name: not name or not isinstance(name, str)) | st.just("EMA")
+    name = often(draw, st.just(f"FUZZED{next(NUMBERS)}"), odd_names)
     return {
         "name": name, "function": function, "lookback": lookback, "window": window,
         "inputs": inputs,
@@ -127,7 +127,7 @@ def answer(arguments, spec, bars):
     columns = build_features(bars, {**spec, "features": as_they_are}).values.T.astype(float)
     back = arguments["lookback"]
     if callable(back):
-        back = back(feature.get("window", arguments["window"] or 1))
+        back = back(feature.get("window") or arguments["window"] or 1)
     function = getattr(arguments["function"], "py_func", arguments["function"])
     out = np.full(columns.shape[1], 0.0 if spec["convention"] == "legacy" else np.nan)
     for t in range(back, len(out)):

@@ -10,6 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tfa_kernels import build_features
 
+pytestmark = pytest.mark.compiled
+
 ROWS = 10_000_000
 # Many: a sum that lost its digits to one may be found out by chance, when it turns negative.
 SPIKES = np.arange(1000, 9_990_000, 399_577)

@@ -68,6 +68,18 @@ def test_windows_of_any_input(convention, walk_bars):
         np.testing.assert_allclose(values[1:, 4], want, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda a, b, c: a[0] - 2 * b[0] + c[0], lambda a, b, c, d: a[0] - 2 * b[0] + c[0] * d[0]],
+)
+def test_inputs_come_in_their_order(function):
+    inputs = ("open", "high", "low", "close")[: function.__code__.co_argcount]
+    register("SEVERAL", function, lookback=0, inputs=inputs)
+    bars = {name: np.array([float(3**i), 1.0]) for i, name in enumerate(inputs)}
+    got = build_features(bars, spec({"name": "a", "op": "SEVERAL"})).values[0, 0]
+    assert got == function(*bars.values())
+
+
 def test_same_bits_in_threads_and_in_a_stream(walk_bars):
     register("SPREAD_W", spread_of_window, window=10, lookback=lambda w: w - 1)
     s = spec(*({"name": f"f{w}", "op": "SPREAD_W", "window": w} for w in range(1, 30)))
