@@ -122,6 +122,12 @@ def test_commands_and_options_of_the_pages_exist():
     assert len(seen) > 10
 
 
+def test_every_command_has_its_exit_codes():
+    (commands,) = (a for a in _whole_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    rows = re.findall(r"^\| (`.*?`) \|", (DOCS / "commands.md").read_text(), re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(commands.choices)
+
+
 def test_op_reference_is_what_the_registry_says():
     assert PAGE.read_text() == op_reference()
 
