@@ -128,6 +128,22 @@ def test_every_command_has_its_exit_codes():
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(commands.choices)
 
 
+def test_arguments_have_descriptions_on_the_page_and_types_from_the_signature():
+    griffe = pytest.importorskip("griffe")
+    module = griffe.load(
+        "tfa_kernels.windows",
+        search_paths=[ROOT / "kernels"],
+        extensions=griffe.load_extensions(str(DOCS / "docstrings.py")),
+        docstring_parser="numpy",
+        docstring_options={"warnings": False},
+    )
+    parts = {part.kind.value: part.value for part in module["gather_windows"].docstring.parsed}
+    X, starts = parts["parameters"][:2]
+    assert (str(X.annotation), X.description[:25]) == ("NDArray[Any]", "[N, F], C-contiguous, any")
+    assert "checked on every call" in starts.description
+    assert [each.description[:10] for each in parts["raises"]] == ["an argumen", "a wrong sh"]
+
+
 def test_op_reference_is_what_the_registry_says():
     assert PAGE.read_text() == op_reference()
 
