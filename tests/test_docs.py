@@ -88,7 +88,7 @@ def test_every_page_with_python_is_run():
 
 # An option that the pages suppose a script of the reader's to have.
 THE_READERS = "--batch"
-COMMAND = re.compile(r"(?:\.venv/bin/)?tfa-perf +|python -m tfa_perf\.")
+COMMAND = re.compile(r"tfa-perf +|python -m tfa_perf\.")
 
 
 def _mentions():
@@ -139,7 +139,10 @@ def test_arguments_have_descriptions_on_the_page_and_types_from_the_signature():
     )
     parts = {part.kind.value: part.value for part in module["gather_windows"].docstring.parsed}
     X, starts = parts["parameters"][:2]
-    assert (str(X.annotation), X.description[:25]) == ("npt.NDArray[Any]", "[N, F], C-contiguous, any")
+    assert (str(X.annotation), X.description[:25]) == (
+        "npt.NDArray[Any]",
+        "[N, F], C-contiguous, any",
+    )
     assert "checked on every call" in starts.description
     assert [each.description[:10] for each in parts["raises"]] == ["an argumen", "a wrong sh"]
 
