@@ -88,7 +88,7 @@ def test_every_page_with_python_is_run():
 
 # An option that the pages suppose a script of the reader's to have.
 THE_READERS = "--batch"
-COMMAND = re.compile(r"(?:\.venv/bin/)?tfa-perf +|python -m tfa_perf\.")
+COMMAND = re.compile(r"tfa-perf +|python -m tfa_perf\.")
 
 
 def _mentions():
@@ -120,6 +120,31 @@ def test_commands_and_options_of_the_pages_exist():
         assert {word for word in words if word.startswith("--")} <= allowed, (page, text)
         seen.add(command)
     assert len(seen) > 10
+
+
+def test_every_command_has_its_exit_codes():
+    (commands,) = (a for a in _whole_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    rows = re.findall(r"^\| (`.*?`) \|", (DOCS / "commands.md").read_text(), re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(commands.choices)
+
+
+def test_arguments_have_descriptions_on_the_page_and_types_from_the_signature():
+    griffe = pytest.importorskip("griffe")
+    module = griffe.load(
+        "tfa_kernels.windows",
+        search_paths=[ROOT / "kernels"],
+        extensions=griffe.load_extensions(str(DOCS / "docstrings.py")),
+        docstring_parser="numpy",
+        docstring_options={"warnings": False},
+    )
+    parts = {part.kind.value: part.value for part in module["gather_windows"].docstring.parsed}
+    X, starts = parts["parameters"][:2]
+    assert (str(X.annotation), X.description[:25]) == (
+        "npt.NDArray[Any]",
+        "[N, F], C-contiguous, any",
+    )
+    assert "checked on every call" in starts.description
+    assert [each.description[:10] for each in parts["raises"]] == ["an argumen", "a wrong sh"]
 
 
 def test_op_reference_is_what_the_registry_says():

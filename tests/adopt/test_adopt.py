@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tfa_perf.adopt.advice import LEAST_SHARE, advise
-from tfa_perf.adopt.pieces import PIECES
+from tfa_perf.adopt.pieces import GRAPH, PIECES
 from tfa_perf.cli import main
 from tfa_perf.profile.device_times import DeviceTimes
 from tfa_perf.profile.gpu_trace import GpuTrace
@@ -189,6 +189,16 @@ def test_a_few_percent_or_nothing(measured: RunFile) -> None:
         "logging interval"
     ]
     assert "is in no phase" in of(measured, {"forward": 5}).note
+
+
+def test_names_of_ours_in_the_lines_are_imported() -> None:
+    for piece in (*PIECES, GRAPH):
+        text = "\n".join(piece.lines)
+        imports = "\n".join(line[1:] for line in piece.lines if line.startswith("+from"))
+        names: dict[str, Any] = {}
+        exec(imports, names)
+        for name in ("WindowDataset", "WindowLoader", "make_step", "make_optimizer"):
+            assert name not in text.replace(f"loader: {name}", "") or name in names, (piece, name)
 
 
 def test_pieces_answer_rules_that_there_are() -> None:

@@ -126,3 +126,9 @@ def test_the_command_writes_a_config_and_prints_json(tmp_path, monkeypatch, caps
     assert load_config(tmp_path / "tuned-here.yaml").train.threads == result["changes"].get(
         "threads"
     )
+
+
+def test_a_config_that_cannot_be_written_is_told_before_the_trials(tmp_path, capsys):
+    assert cli.main(["tune", *FLAGS, "--device", "cpu", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "cannot be written (it is a folder)" in printed.err and printed.out == ""

@@ -27,9 +27,11 @@ PIECES = (
         "cpu",
         (
             "for windows of a table:",
+            "+from tfa_perf.data import WindowDataset",
             "-loader = DataLoader(YourDataset(X, y, T), batch_size=B, shuffle=True)",
             "+loader = DataLoader(WindowDataset(X, y, window=T), batch_size=B, shuffle=True)",
             "or, where the loop is your own, the whole loader, which makes batches ahead:",
+            "+from tfa_perf.data import WindowLoader",
             "+loader = WindowLoader(X, y, window=T, batch_size=B, shuffle=True)",
         ),
         "examples/dataloader",
@@ -40,6 +42,7 @@ PIECES = (
         "gpu",
         (
             "for windows of a table:",
+            "+from tfa_perf.data import WindowLoader",
             "-loader = DataLoader(YourDataset(X, y, T), batch_size=B, shuffle=True)",
             '+loader = WindowLoader(X, y, window=T, batch_size=B, shuffle=True, device="cuda")',
             "-x, y = x.to(device), y.to(device)",
@@ -51,6 +54,7 @@ PIECES = (
         ("loss read", "device wait", "zero_grad", "clipping"),
         "any",
         (
+            "+from tfa_perf.train import make_step",
             "-optimizer.zero_grad(); loss.backward(); clip_grad_norm_(...); optimizer.step()",
             "-total += loss.item()",
             "+step = make_step(model, optimizer, loader, clip_norm=1.0)",
@@ -64,6 +68,7 @@ PIECES = (
         "any",
         (
             "where it is not fused already:",
+            "+from tfa_perf.train import make_optimizer",
             "-optimizer = torch.optim.AdamW(model.parameters(), lr=lr)",
             "+optimizer = make_optimizer(model, lr=lr)  # or AdamW(..., fused=True)",
         ),
@@ -81,6 +86,7 @@ GRAPH = Piece(
     (),
     "gpu",
     (
+        "+from tfa_perf.train import make_optimizer, make_step",
         "+step = make_step(model, make_optimizer(model), loader, compile=True, graph=True)",
         '+for windows in step.epoch(): ...  # loader: WindowLoader(..., device="cuda")',
     ),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -35,7 +33,7 @@ from tfa_perf.train.setup import Setup, set_up
 from tfa_perf.train.signals import Signals
 from tfa_perf.train.tensorboard_log import TensorBoardLog
 from tfa_perf.train.threads import torch_threads
-from tfa_perf.train.written import naming
+from tfa_perf.train.written import check_writable
 
 __all__ = ["save_model", "train"]
 
@@ -83,7 +81,7 @@ def train(
         events_file = None if tensorboard is None else tensorboard / "events.out.tfevents"
         for path in (out, log, last, events_file):
             if path is not None:
-                _check_writable(path)
+                check_writable(path)
     # Takes a second or more, which would be one of the first validation's.
     import torchmetrics.functional.classification  # noqa: F401
 
@@ -216,16 +214,6 @@ def _fit(
 def _where(done: int, checkpoints: Path | None) -> str:
     kept = "" if checkpoints is None else f"; {checkpoints / 'last.pt'} is where --resume goes on"
     return f"interrupted after step {done}{kept}"
-
-
-def _check_writable(file: Path) -> None:
-    # Before training, not after it; by trying, because what is allowed may fail all the same.
-    with naming(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
 
 
 def save_model(path: Path, model: nn.Module, config: Config, dataset: Dataset) -> None:

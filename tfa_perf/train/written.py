@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["naming"]
+__all__ = ["check_writable", "naming"]
 
 
 @contextmanager
@@ -24,3 +26,17 @@ def naming(path: Path) -> Iterator[None]:
             raise
     reason = first.strerror or first
     raise OSError(f"{path}: cannot be written ({reason}); free space or choose another folder")
+
+
+def check_writable(file: Path) -> None:
+    """Make the folder of ``file``; OSError, naming the file, where it cannot be written.
+
+    For before a long run, not after it.
+    """
+    # By trying, because what is allowed may fail all the same.
+    with naming(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass

@@ -51,10 +51,12 @@ def _tuned(args: argparse.Namespace) -> dict[str, Any]:
     from tfa_perf.data.bars import load_bars
     from tfa_perf.data.dataset import build_dataset
     from tfa_perf.train.devices import pick_device
+    from tfa_perf.train.written import check_writable
     from tfa_perf.tune.search import tune
 
     config = load_config(args.config, args.overrides)
     device = pick_device(args.device)
+    check_writable(args.out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     machine = describe_machine(device)
     console.print("machine: " + " · ".join(f"{key} {value}" for key, value in machine.items()))
