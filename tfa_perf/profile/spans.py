@@ -8,10 +8,13 @@ add up to the lap's wall clock.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import Protocol
 
 from tfa_perf.profile.laps import OTHER, Lap, exact_seconds
+
+Totals = tuple[dict[str, int], dict[str, int]]
 
 
 class Span(Protocol):
@@ -97,6 +100,11 @@ class Spans:
         self.totals[name] += moved
         self.calls[name] += 1
 
+    def snapshot(self) -> Totals:
+        """Running totals and calls up to now."""
+        self.flush()
+        return dict(self.totals), dict(self.calls)
+
     def flush(self) -> None:
         now = perf_counter_ns()
         self.totals[self.top] += now - self.last
@@ -108,23 +116,34 @@ class LapCursor:
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
-        spans.flush()
-        self._totals = dict(spans.totals)
-        self._calls = dict(spans.calls)
+        self._cuts = [spans.snapshot()]
+
+    def cut(self) -> None:
+        """End a lap here, for `laps` to work out later. Spans still open count up to now."""
+        self._cuts.append(self._spans.snapshot())
+
+    def laps(self) -> list[Lap]:
+        """The laps ended since the last call."""
+        found = [_between(before, after) for before, after in pairwise(self._cuts)]
+        del self._cuts[:-1]
+        return found
 
     def lap(self) -> Lap:
-        """The time since the last cut. Spans still open count up to now."""
-        spans = self._spans
-        spans.flush()
-        totals, calls = dict(spans.totals), dict(spans.calls)
-        spent = {name: ns - self._totals.get(name, 0) for name, ns in totals.items()}
-        wall = exact_seconds(sum(spent.values()))
-        phases = {name: exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
-        phases[OTHER] = wall - sum(phases.values())
-        counts = {
-            name: count - self._calls.get(name, 0)
-            for name, count in calls.items()
-            if name != OTHER and count != self._calls.get(name, 0)
-        }
-        self._totals, self._calls = totals, calls
-        return Lap(wall, phases, counts)
+        """End a lap here and return it, where none before it is left to work out."""
+        self.cut()
+        (lap,) = self.laps()
+        return lap
+
+
+def _between(before: Totals, after: Totals) -> Lap:
+    (totals_before, calls_before), (totals, calls) = before, after
+    spent = {name: ns - totals_before.get(name, 0) for name, ns in totals.items()}
+    wall = exact_seconds(sum(spent.values()))
+    phases = {name: exact_seconds(ns) for name, ns in spent.items() if ns and name != OTHER}
+    phases[OTHER] = wall - sum(phases.values())
+    counts = {
+        name: count - calls_before.get(name, 0)
+        for name, count in calls.items()
+        if name != OTHER and count != calls_before.get(name, 0)
+    }
+    return Lap(wall, phases, counts)

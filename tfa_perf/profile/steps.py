@@ -18,6 +18,8 @@ from tfa_perf.profile.phases import Recorder
 # short to spare five steps leaves out the first alone.
 MAX_WARMUP_STEPS = 5
 _LONG_RUN_STEPS = 25
+# A step leaves little of us in the caches: laps are worked out many at a time.
+_FOLDED_STEPS = 64
 # A step that compiles says nothing about the steps after it.
 COMPILE_PHASES = frozenset({"numba_compile", "torch_compile", "triton_compile"})
 
@@ -92,7 +94,7 @@ class StepLog:
         self._mark_s = mark_s
         self._cursor = recorder.cursor()
         self._whole = recorder.cursor()
-        self._steps = 0
+        self._steps = self._folded = 0
         self._first: list[Lap] = []
         self._first_ends: list[int] = []
         # How long the warm-up is depends on the number of steps, which only the end tells.
@@ -103,7 +105,7 @@ class StepLog:
 
     def cut(self) -> None:
         """End the current step. Call it on the recorder's main thread."""
-        lap = self._cursor.lap()
+        self._cursor.cut()
         self._steps += 1
         if self._mark_s and self._steps in (1, MAX_WARMUP_STEPS):
             with self._recorder.pause():
@@ -111,16 +113,25 @@ class StepLog:
                 mark(self._mark_s)
         self._last_ns = perf_counter_ns() - self._skipped_ns
         if self._steps <= MAX_WARMUP_STEPS:
-            self._first.append(lap)
             self._first_ends.append(self._last_ns)
-        if self._steps == _LONG_RUN_STEPS:
-            del self._after[1]
-        for warm, measured in self._after.items():
-            if self._steps > warm:
-                measured.append(lap)
+        if self._steps % _FOLDED_STEPS == 0:
+            with self._recorder.pause():
+                self._fold()
+
+    def _fold(self) -> None:
+        for lap in self._cursor.laps():
+            self._folded += 1
+            if self._folded <= MAX_WARMUP_STEPS:
+                self._first.append(lap)
+            if self._folded == _LONG_RUN_STEPS:
+                del self._after[1]
+            for warm, measured in self._after.items():
+                if self._folded > warm:
+                    measured.append(lap)
 
     def skip(self) -> None:
         """Forget the step that ends here: it is in no average and not counted."""
+        self._fold()
         self._cursor.lap()
 
     def count_unmeasured(self) -> None:
@@ -134,6 +145,7 @@ class StepLog:
     def finish(self) -> PhaseTimes:
         """The times of the run, which ends here."""
         end_ns = perf_counter_ns() - self._skipped_ns
+        self._fold()
         whole = self._whole.lap()
         if self._mark_s:
             mark_end(self._mark_s)
