@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from tfa_perf.claims.measure import Ratio, paired_ratio
 
-__all__ = ["Alternation", "Row", "repeats"]
+__all__ = ["NOISE", "Alternation", "Row", "repeats"]
+
+# Where the data of a side came to lie in memory makes up to this, the same for a whole run. A/A has
+# the same data on both sides and does not show it.
+NOISE = 1.05
 
 Call = Callable[[], object]
 Timer = Callable[[], float]
@@ -86,7 +90,8 @@ class Row:
     def verdict(self) -> str:
         """What may be said of the after side.
 
-        A difference is claimed where the interval of the ratio lies outside that of A/A.
+        A difference is claimed where the interval of the ratio lies outside that of A/A and
+        beyond `NOISE`.
         """
         ratio, floor = self.ratio, self.floor
         if ratio is None or floor is None:
@@ -95,9 +100,9 @@ class Row:
             return "no verdict: too few rounds"
         if not floor.low <= 1 <= floor.high:
             return "no verdict: A/A is not 1"
-        if ratio.low > floor.high:
+        if ratio.low > max(floor.high, NOISE):
             return "faster"
-        if ratio.high < floor.low:
+        if ratio.high < min(floor.low, 1 / NOISE):
             return "slower"
         return "no change detected"
 

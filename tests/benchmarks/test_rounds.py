@@ -39,6 +39,11 @@ def test_verdicts():
     assert row_of([1.0] * 10, [2.0] * 10, calm).verdict == "slower"
     # Within what a side differs from itself by.
     assert row_of([1.005] * 10, [1.0] * 10, calm).verdict == "no change detected"
+    # Within what the same code makes in another place of memory.
+    assert row_of([1.04] * 10, [1.0] * 10, calm).verdict == "no change detected"
+    assert row_of([1.0] * 10, [1.04] * 10, calm).verdict == "no change detected"
+    assert row_of([1.06] * 10, [1.0] * 10, calm).verdict == "faster"
+    assert row_of([1.0] * 10, [1.06] * 10, calm).verdict == "slower"
     assert row_of([2.0] * 10, [1.0] * 10, [(1.1, 1.0)] * 10).verdict == "no verdict: A/A is not 1"
     assert row_of([2.0] * 5, [1.0] * 5, calm).verdict == "no verdict: too few rounds"
     assert row_of([2.0] * 10, [1.0] * 10, calm[:4]).verdict == "no verdict: too few rounds"

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+from tfa_perf.profile.process_tree import descendants_of, end_processes
 from tfa_perf.profile.pyspy import find_pyspy
 from tfa_perf.profile.spies import Spies
 
@@ -44,12 +45,19 @@ def _keyboard_reaches_us() -> bool:
 
 @contextmanager
 def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
-    """Leave SIGINT, SIGTERM and SIGHUP to the program; we end when it does."""
+    """Leave SIGINT, SIGTERM and SIGHUP to the program; we end when it does.
+
+    What it has started, as workers of a fork server, which hear of nothing, ends with it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    started: dict[int, str] = {}
+
     def forward(number: int, frame: object) -> None:
+        for process in child:
+            started.update(descendants_of(process.pid))
         if number == signal.SIGINT and _keyboard_reaches_us():
             return
         for process in child:
@@ -62,6 +70,7 @@ def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        end_processes(started)
 
 
 class WorkFiles:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfa_perf.profile.atomic import write_text
+from tfa_perf.profile.process_tree import children_of
 from tfa_perf.profile.pyspy import PySpy, lost
 
 
@@ -76,34 +77,13 @@ class Spies:
 
 def has_python_child(pid: int) -> bool | None:
     """Whether a process has started another that runs Python; None where that cannot be told."""
-    tasks = f"/proc/{pid}/task"
-    try:
-        children = Path(tasks, str(pid), "children").read_text().split()
-    except FileNotFoundError:
-        return False if os.path.isdir("/proc/self") and not os.path.isdir(tasks) else None
-    except OSError:
+    children = children_of(pid)
+    if children is None:
         return None
-    for thread in _listed(tasks):
-        if thread != str(pid):
-            children += _read(f"{tasks}/{thread}/children").split()
-    return any(_runs_python(child) or bool(has_python_child(int(child))) for child in children)
+    return any(_runs_python(child) or bool(has_python_child(child)) for child in children)
 
 
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def _runs_python(pid: str) -> bool:
+def _runs_python(pid: int) -> bool:
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
     except OSError:
