@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_benchmark.plugin
 import torch
 
 from benchmarks.op_reference import PAGE, op_reference
@@ -102,12 +103,18 @@ def _mentions():
                     yield page.name, command
 
 
+def _of_pytest():
+    """Options of ``pytest benchmarks``: ours and pytest-benchmark's."""
+    sources = (ROOT / "benchmarks/conftest.py", Path(pytest_benchmark.plugin.__file__))
+    return re.findall(r"[\"'](--[a-z-]+)[\"']", "".join(map(Path.read_text, sources)))
+
+
 def test_commands_and_options_of_the_pages_exist():
     whole = _whole_parser()
     (commands,) = (a for a in whole._actions if isinstance(a, argparse._SubParsersAction))
     options = {name: set(each._option_string_actions) for name, each in commands.choices.items()}
     options["COMMAND"] = {"--help"}
-    every = set(whole._option_string_actions).union(*options.values(), [THE_READERS])
+    every = set(whole._option_string_actions).union(*options.values(), [THE_READERS], _of_pytest())
     seen = set()
     for page, text in _mentions():
         words = shlex.split(COMMAND.sub("", text), comments=True)
@@ -117,7 +124,8 @@ def test_commands_and_options_of_the_pages_exist():
         command = next((word for word in words[:1] if word[0] != "-"), None)
         assert command is None or command in options, (page, text)
         allowed = every if command is None else options[command]
-        assert {word for word in words if word.startswith("--")} <= allowed, (page, text)
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert used <= allowed, (page, text)
         seen.add(command)
     assert len(seen) > 10
 
