@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_benchmark.plugin
 import torch
 
 from benchmarks.op_reference import PAGE, op_reference
@@ -103,18 +102,19 @@ def _mentions():
                     yield page.name, command
 
 
-def _of_pytest():
-    """Options of ``pytest benchmarks``: ours and pytest-benchmark's."""
-    sources = (ROOT / "benchmarks/conftest.py", Path(pytest_benchmark.plugin.__file__))
-    return re.findall(r"[\"'](--[a-z-]+)[\"']", "".join(map(Path.read_text, sources)))
+def _of_benchmarks(pytestconfig):
+    """Options of ``pytest benchmarks``: ours, and pytest's with its plugins'."""
+    ours = re.findall(r'"(--[a-z-]+)"', (ROOT / "benchmarks/conftest.py").read_text())
+    return [*ours, *("--" + name.replace("_", "-") for name in vars(pytestconfig.option))]
 
 
-def test_commands_and_options_of_the_pages_exist():
+def test_commands_and_options_of_the_pages_exist(pytestconfig):
     whole = _whole_parser()
     (commands,) = (a for a in whole._actions if isinstance(a, argparse._SubParsersAction))
     options = {name: set(each._option_string_actions) for name, each in commands.choices.items()}
     options["COMMAND"] = {"--help"}
-    every = set(whole._option_string_actions).union(*options.values(), [THE_READERS], _of_pytest())
+    every = {*whole._option_string_actions, THE_READERS, *_of_benchmarks(pytestconfig)}
+    every = every.union(*options.values())
     seen = set()
     for page, text in _mentions():
         words = shlex.split(COMMAND.sub("", text), comments=True)
