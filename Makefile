@@ -51,7 +51,8 @@ nightly-coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m coverage report --fail-under 95
 
 nightly-tbb: $(VENV)/.installed-dev
-	$(PIP) --target $(VENV)/tbb tbb
+	$(PIP) --prefix $(VENV)/tbb tbb
+	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -c "from numba.np.ufunc import tbbpool"
 	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -m pytest tests/kernels/test_jit_policy.py -k tbb
 
 lint: $(VENV)/.installed-dev

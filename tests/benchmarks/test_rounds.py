@@ -39,7 +39,7 @@ def test_verdicts():
     assert row_of([1.0] * 10, [2.0] * 10, calm).verdict == "slower"
     # Within what a side differs from itself by.
     assert row_of([1.005] * 10, [1.0] * 10, calm).verdict == "no change detected"
-    # Within what the same code makes in another place of memory.
+    # Within what the same code on both sides has made.
     assert row_of([1.04] * 10, [1.0] * 10, calm).verdict == "no change detected"
     assert row_of([1.0] * 10, [1.04] * 10, calm).verdict == "no change detected"
     assert row_of([1.06] * 10, [1.0] * 10, calm).verdict == "faster"
