@@ -57,15 +57,7 @@ def assemble(bars: Bars, features: FeatureMatrix, config: DataConfig) -> Dataset
         min_volume=config.min_volume,
         min_move=config.min_move,
     )
-    split = split_windows(
-        bars.ts,
-        bars.offsets,
-        labels.trainable,
-        window=config.window,
-        horizon=config.horizon,
-        first_valid=features.first_valid,
-        train_fraction=config.train_fraction,
-    )
+    split = _split(bars, labels.trainable, features.first_valid, config)
     scaler = fit_scaler(features.values, split.train_rows)
     X = transform(scaler, features.values, out=features.values)
     return Dataset(X, labels.y, split, scaler, features.names)
@@ -82,18 +74,24 @@ def store_dataset(store: FeatureStore, config: DataConfig) -> Dataset:
     SpecError, SplitError : see `build_dataset`.
     """
     _check_made_as(store, config)
-    split = split_windows(
-        store.ts,
-        store.offsets,
-        store.trainable,
-        window=config.window,
-        horizon=config.horizon,
-        first_valid=store.first_valid,
-        train_fraction=config.train_fraction,
-    )
+    split = _split(store, store.trainable, store.first_valid, config)
     scaler = fit_scaler(store.features, split.train_rows, store.names)
     store = replace(store, scaler=scaler)
     return Dataset(store.features, store.labels, split, scaler, store.names, store)
+
+
+def _split(
+    rows: Bars | FeatureStore, trainable: NDArray[np.bool_], first_valid: int, config: DataConfig
+) -> Split:
+    return split_windows(
+        rows.ts,
+        rows.offsets,
+        trainable,
+        window=config.window,
+        horizon=config.horizon,
+        first_valid=first_valid,
+        train_fraction=config.train_fraction,
+    )
 
 
 def _check_made_as(store: FeatureStore, config: DataConfig) -> None:

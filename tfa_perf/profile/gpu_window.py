@@ -136,19 +136,17 @@ class GpuProfile:
         A step that is in no average is timed on the device all the same.
         """
         window = self._window
-        if not averaged:
-            self._log.skip()
-            self._log.count_unmeasured()
-            self._spans.end()
-            self._spans.begin()
-            return
         if window is not None and window.running:
             self._log.skip()
             window.end_step()
             if not window.running:
                 self._spans.begin()
             return
-        self._log.cut()
+        if averaged:
+            self._log.cut()
+        else:
+            self._log.skip()
+            self._log.count_unmeasured()
         self._steps += 1
         self._spans.end()
         if window is not None and self._steps == _FIRST_TRACED:

@@ -151,6 +151,11 @@ def _stands_in(sample: Sample, mark: str) -> bool:
     return any(f.function == mark and f.file.startswith(_HERE) for f in sample.frames)
 
 
+def _in_probe(sample: Sample) -> bool:
+    """Whether a sample is of what the probe of the profiler's own cost does between blocks."""
+    return _stands_in(sample, "mark_catch_up") or _stands_in(sample, "mark_wait_for_device")
+
+
 def _inside(samples: Sequence[Sample], window: Window) -> tuple[float, float]:
     """First and last sampled second of the main thread that belong to the measured steps."""
     begin: float | None = None
@@ -175,8 +180,7 @@ def root_at_phases(samples: Iterable[Sample], window: Window | None = None) -> l
     """
     # Before the go and after the last line of the program only the launcher's frames are there.
     samples = [s for s in samples if s.thread != MAIN or _launcher_depth(s.frames) < len(s.frames)]
-    for ours in ("mark_catch_up", "mark_wait_for_device"):
-        samples = [s for s in samples if s.thread != MAIN or not _stands_in(s, ours)]
+    samples = [s for s in samples if s.thread != MAIN or not _in_probe(s)]
     stacks: list[Stack] = []
     now, first, last = 0.0, 0.0, float("inf")
     if window is not None:
