@@ -13,6 +13,8 @@ demo: $(VENV)/.installed
 # Much of a run is waiting for processes that start; a file's tests share what they set up.
 # OpenMP's idle threads sleep: spinning, they take the cores from the tests beside them.
 test: export OMP_WAIT_POLICY = passive
+# Models under test are tiny, and several processes of a test share the cores with another's.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 

@@ -21,12 +21,13 @@ def tfa_perf(*args, cwd=None):
     )
 
 
-def test_train_writes_a_model_that_loads_safely(tmp_path):
+def test_train_writes_a_model_that_loads_safely(tmp_path, capsys):
     out = tmp_path / "new" / "model.pt"
-    done = tfa_perf("train", "--config", "tuned", *TINY_FLAGS, "--steps", 3, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "5,031 bars, 55 features" in done.stdout
-    assert "train loss 0." in done.stdout
+    arguments = ["train", "--config", "tuned", *TINY_FLAGS, "--steps", "3", "--out", str(out)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "5,031 bars, 55 features" in printed
+    assert "train loss 0." in printed
     saved = torch.load(out, weights_only=True)
     assert saved["config"]["model"]["d_model"] == 8
     assert len(saved["features"]) == len(saved["scaler"]["mean"]) == 55
@@ -73,17 +74,17 @@ def test_without_a_compiler_the_option_that_does_without_is_named(tmp_path, monk
     assert "Traceback" not in done.stderr
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path):
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
     (tmp_path / "taken").mkdir()
-    done = tfa_perf("train", *TINY_FLAGS, "--steps", 3, "--out", tmp_path / "taken")
-    assert done.returncode == 1
-    assert "cannot be written" in done.stderr
-    assert "train loss" not in done.stdout
+    assert main(["train", *TINY_FLAGS, "--steps", "3", "--out", str(tmp_path / "taken")]) == 1
+    printed = capsys.readouterr()
+    assert "cannot be written" in printed.err
+    assert "train loss" not in printed.out
     (tmp_path / "file").write_text("")
-    done = tfa_perf("demo", *TINY_FLAGS, "--out", tmp_path / "file" / "deeper")
-    assert done.returncode == 1
-    assert done.stderr.startswith("tfa-perf: failed: ")
-    assert "Traceback" not in done.stderr
+    assert main(["demo", *TINY_FLAGS, "--out", str(tmp_path / "file" / "deeper")]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("tfa-perf: failed: ")
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("args", [["demo", "--pairs", "5"], ["train", "--steps", "x"], ["fly"], []])

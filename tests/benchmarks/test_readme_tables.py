@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import README, SECTIONS, markers, replaced
+from benchmarks.readme import README, SECTIONS, main, markers, replaced
 from benchmarks.reference import RESULTS
 from tfa_perf.report.benchmark import newest_run, read_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def python(*args, cwd=ROOT, path=()):
-    parts = [*map(str, path), str(ROOT), str(ROOT / "kernels")]
+def python(*args, cwd):
+    parts = [str(cwd), str(ROOT), str(ROOT / "kernels")]
     return subprocess.run(
         [sys.executable, "-m", *map(str, args)],
         cwd=cwd,
@@ -27,32 +27,42 @@ def python(*args, cwd=ROOT, path=()):
 
 
 @pytest.fixture
+def readme(monkeypatch, capsys):
+    """``python -m benchmarks.readme ARGS``, in this process: its exit code and its errors."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["readme", *map(str, args)])
+        return main(), capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
 def copied(tmp_path):
     return Path(shutil.copy(README, tmp_path))
 
 
-def test_pages_say_what_the_runs_say():
-    done = python("benchmarks.readme", "--check")
-    assert done.returncode == 0, done.stderr
+def test_pages_say_what_the_runs_say(readme):
+    assert readme("--check") == (0, "")
 
 
-def test_an_edited_figure_is_found_and_mended(copied):
+def test_an_edited_figure_is_found_and_mended(copied, readme):
     text = copied.read_text()
     row = next(line for line in text.splitlines() if line.startswith("| feature building |"))
     copied.write_text(text.replace(row, row.replace("faster", "much faster")))
-    done = python("benchmarks.readme", "--check", copied)
-    assert done.returncode == 1
-    assert "python -m benchmarks.readme" in done.stderr
+    code, errors = readme("--check", copied)
+    assert code == 1
+    assert "python -m benchmarks.readme" in errors
     assert "much faster" in copied.read_text(), "--check writes nothing"
-    assert python("benchmarks.readme", copied).returncode == 0
+    assert readme(copied)[0] == 0
     assert copied.read_text() == text
 
 
-def test_text_around_the_markers_stays(copied):
+def test_text_around_the_markers_stays(copied, readme):
     (begin, end), (second, last) = map(markers, SECTIONS[README.name])
     between = f"{end}\nbetween\n{second}\n"
     copied.write_text(f"above\n{begin}\nold\n{between}old\n{last}\nbelow\n")
-    assert python("benchmarks.readme", copied).returncode == 0
+    assert readme(copied)[0] == 0
     text = copied.read_text()
     assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{last}\nbelow\n")
     assert between in text and "old\n" not in text
@@ -76,7 +86,7 @@ def test_a_saved_run_becomes_the_reference_and_a_table(measured):
         path = measured.folder / ("" if page == README.name else "docs") / page
         path.write_text("\n".join(lines))
     for command in (("benchmarks.reference", run, "here"), ("benchmarks.readme",)):
-        done = python(*command, cwd=measured.folder, path=[measured.folder])
+        done = python(*command, cwd=measured.folder)
         assert done.returncode == 0, done.stderr
     text = (measured.folder / "README.md").read_text()
     assert "| planted | 2 s | 1 s | 2.00x [2.00, 2.00] | [1.000, 1.000] | faster | 10 /s |" in text
@@ -92,8 +102,7 @@ def test_a_saved_run_becomes_the_reference_and_a_table(measured):
 
 def test_a_run_of_one_side_is_refused_as_reference(measured):
     measured.run("--impl", "after")
-    done = python("benchmarks.reference", measured.runs[-1], "x", cwd=measured.folder,
-                  path=[measured.folder])  # fmt: skip
+    done = python("benchmarks.reference", measured.runs[-1], "x", cwd=measured.folder)
     assert done.returncode == 2
     assert "not a complete run of both sides" in done.stderr
     assert not (measured.folder / "benchmarks/results/x.json").exists()

@@ -48,7 +48,11 @@ def test_data_loader_yields_the_batches_of_the_window_loader(mapped, workers, st
     if nan == "mask":
         X[60, 1] = np.nan
     data = WindowDataset(X, labels(), **form)
-    loader = DataLoader(data, 32, num_workers=workers, multiprocessing_context=start)
+    # A spawned worker takes seconds to start: those of the first pass make the second one too.
+    loader = DataLoader(
+        data, 32, num_workers=workers, multiprocessing_context=start,
+        persistent_workers=start == "spawn",
+    )  # fmt: skip
     # Kernels run here first: a forked worker must not inherit their threads.
     wanted = list(WindowLoader(X, labels(), batch_size=32, **form))
     same(loader, wanted)

@@ -274,7 +274,7 @@ for step in range(4):
 
 
 def test_stacks_agree_with_the_timers(script: Any, tmp_path: Path) -> None:
-    result = run_profiled([str(script(SCRIPT))], tmp_path / "out", sampler="inprocess")
+    result = run_profiled([str(script(SCRIPT))], tmp_path / "out", sampler="inprocess", rate=200)
     assert result.exit_code == 0
     times = result.times
     assert times is not None

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -154,9 +151,9 @@ def test_the_command_writes_what_it_says(tmp_path, monkeypatch):
         assert len(one["points"]["after"]) == len(one["points"]["before"]) >= 2
 
 
-def test_bad_input_is_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "tfa_perf", "scaling", "--device", "abacus"],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ,
-    )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "abacus" in done.stderr
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["scaling", "--device", "abacus"]) == 2
+    errors = capfd.readouterr().err
+    assert errors.count("\n") == 1 and "abacus" in errors
+    assert list(tmp_path.iterdir()) == []

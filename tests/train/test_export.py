@@ -1,14 +1,13 @@
 """Exported files against the model in the process that trained it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from tfa_kernels import build_features
+from tfa_perf.cli import main
 from tfa_perf.config import load_config
 from tfa_perf.data.bars import load_bars
 from tfa_perf.data.dataset import build_dataset
@@ -97,18 +96,13 @@ def test_what_cannot_be_exported_is_named_and_nothing_is_written(fitted, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"other.pt"}
 
 
-def test_the_command(fitted, tmp_path):
-    saved = fitted["none"][0]
-
-    def export(*args):
-        command = [sys.executable, "-m", "tfa_perf", "export", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=200)
-
-    done = export(saved, tmp_path / "model.pt2")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"wrote {tmp_path / 'model.pt2'}\n"
+def test_the_command(fitted, tmp_path, capfd):
+    saved = str(fitted["none"][0])
+    capfd.readouterr()
+    assert main(["export", saved, str(tmp_path / "model.pt2")]) == 0
+    assert capfd.readouterr().out == f"wrote {tmp_path / 'model.pt2'}\n"
     assert (tmp_path / "model.pt2").exists()
-    done = export(saved, tmp_path / "model.txt")
-    assert done.returncode == 2
-    assert done.stderr.startswith("tfa-perf: error: ")
-    assert done.stderr.count("\n") == 1
+    assert main(["export", saved, str(tmp_path / "model.txt")]) == 2
+    errors = capfd.readouterr().err
+    assert errors.startswith("tfa-perf: error: ")
+    assert errors.count("\n") == 1

@@ -1,13 +1,14 @@
 """Several processes, started by torchrun, against one."""
 
 import json
-import subprocess
-import sys
+import signal
 import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main as run_torchrun
 
 from tfa_perf.config import ModelConfig, TrainConfig, load_config
 from tfa_perf.data.loader import WindowLoader
@@ -16,24 +17,36 @@ from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.ranks import Ranks
 from tfa_perf.train.trainer import Trainer
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
 
 def torchrun(*args, folder):
-    """Run two processes; returns the exit code and what each printed, (stdout, stderr)."""
+    """Run two processes; returns an exit code and what each printed, (stdout, stderr).
+
+    torchrun's own process is this one, which has imported torch.
+    """
     logs = Path(tempfile.mkdtemp(prefix="logs", dir=folder))
-    done = subprocess.run(
-        [*TORCHRUN, "--redirects", "3", "--log-dir", logs, *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=folder,
-    )
+    options = ["--standalone", "--nproc-per-node", "2", "--redirects", "3", "--log-dir", logs]
+    # torchrun takes the signals of its process and does not give them back.
+    handlers = {n: signal.getsignal(n) for n in signal.valid_signals()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        # torchrun sets it where it is not set.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        # The ranks of --compile share the cores: no pool of compilers, each of which imports torch.
+        patch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        try:
+            run_torchrun([*map(str, options), *map(str, args)])
+            code = 0
+        except ChildFailedError as failed:
+            code = failed.get_first_failure()[1].exitcode
+        finally:
+            for number, handler in handlers.items():
+                if signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
     printed = []
     for rank in range(2):
         (where,) = logs.glob(f"*/attempt_0/{rank}")
         printed.append([(where / f"{name}.log").read_text() for name in ("stdout", "stderr")])
-    return done.returncode, printed
+    return code, printed
 
 
 # The same source makes the runs here and in the processes: the table has a number of windows that

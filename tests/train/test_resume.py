@@ -1,10 +1,9 @@
 """A run that was interrupted ends with the bits of one that was not."""
 
 import io
-import os
+import multiprocessing
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tfa_perf.cli import main
 from tfa_perf.config import TrainConfig, load_config
 from tfa_perf.data.bars import load_bars
 from tfa_perf.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
@@ -100,6 +100,11 @@ def run_here(folder, *changes, **options):
     return model, screen.getvalue()
 
 
+def train_in_threads(threads, arguments):
+    torch.set_num_threads(threads)
+    sys.exit(main(arguments))
+
+
 def epoch_lines(text):
     return [line for line in text.splitlines() if line.startswith("epoch ")]
 
@@ -110,26 +115,27 @@ def whole(tmp_path_factory):
 
 
 def test_a_run_that_is_killed_again_and_again_ends_the_same(whole, tmp_path):
-    command = [sys.executable, "-m", "tfa_perf", "train", "--config", "tuned", "--device", "cpu"]
-    command += [part for key in TINY for part in ("--set", key)]
-    command += ["--checkpoints", str(tmp_path / "run")]
+    arguments = ["train", "--config", "tuned", "--device", "cpu"]
+    arguments += [part for key in TINY for part in ("--set", key)]
+    arguments += ["--checkpoints", str(tmp_path / "run")]
+    # Processes of their own, forked from one that has imported all and has no threads yet.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tfa_perf.train.__main__", "torch._dynamo"])
     last = tmp_path / "run" / "last.pt"
     out = tmp_path / "model.pt"
     for kill in range(4):
         resume = ["--resume"] if last.exists() else []
         before = last.stat().st_mtime_ns if last.exists() else 0
-        process = subprocess.Popen(
-            [*command, *resume],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        process = server.Process(
+            target=train_in_threads, args=(torch.get_num_threads(), [*arguments, *resume])
         )
-        while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == before):
+        process.start()
+        while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == before):
             time.sleep(0.001)
         time.sleep(0.007 * kill)
-        process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        assert process.returncode == -signal.SIGKILL, errors
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert read_checkpoint(last)["trainer"]["done"] > kill
     model, screen = run_here(tmp_path / "run", resume=True, out=out)
     assert "resumed after step" in screen

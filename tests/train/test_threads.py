@@ -14,6 +14,15 @@ from tfa_perf.train.threads import torch_threads
 LIMIT = numba.config.NUMBA_NUM_THREADS
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Another count than those that the tests ask for, whatever the environment says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def counts():
     return torch.get_num_threads(), numba.get_num_threads()
 
