@@ -18,6 +18,10 @@ from tfa_perf.train.ranks import Ranks
 from tfa_perf.train.trainer import Trainer
 
 
+def _out_of_time(number, frame):
+    raise TimeoutError("torchrun has not ended")
+
+
 def torchrun(*args, folder):
     """Run two processes; returns an exit code and what each printed, (stdout, stderr).
 
@@ -29,6 +33,8 @@ def torchrun(*args, folder):
     handlers = {n: signal.getsignal(n) for n in signal.valid_signals()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        signal.signal(signal.SIGALRM, _out_of_time)
+        signal.alarm(240)
         # torchrun sets it where it is not set.
         patch.setenv("OMP_NUM_THREADS", "1")
         # The ranks of --compile share the cores: no pool of compilers, each of which imports torch.
@@ -39,6 +45,7 @@ def torchrun(*args, folder):
         except ChildFailedError as failed:
             code = failed.get_first_failure()[1].exitcode
         finally:
+            signal.alarm(0)
             for number, handler in handlers.items():
                 if signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
