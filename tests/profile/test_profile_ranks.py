@@ -23,7 +23,7 @@ def test_ranks_of_torchrun(
     sampler: str, tmp_path: Path, profile_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = profile_command(
-        "--sampler", sampler, "--text", "--fail-if", "forward>60%", "--",
+        "--sampler", sampler, "--rate", "200", "--text", "--fail-if", "forward>60%", "--",
         "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631",
         str(SCRIPT),
     )  # fmt: skip
