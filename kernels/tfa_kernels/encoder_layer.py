@@ -14,9 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels import _encoder_nb as kernels
-from tfa_kernels._arrays import check_array, flat
+from tfa_kernels._arrays import flat
 from tfa_kernels._jit import resolve_threads
-from tfa_kernels._products_nb import pack
+from tfa_kernels._layer_arrays import (
+    MULTIPLE,
+    LayerNorm,
+    Linear,
+    check_linear,
+    check_norm,
+    check_shape,
+    packed,
+    rows_of,
+    transposed,
+)
 
 __all__ = [
     "MULTIPLE",
@@ -33,28 +43,10 @@ __all__ = [
 
 Array = npt.NDArray[np.float32]
 
-# Whole panels of columns, on processors of any width of vectors.
-MULTIPLE = 32
-
 # A chunk of rows has gradients of the weights of its own, which are added up: as many chunks as
 # keep threads evenly at work, of no fewer rows than make that sum a small part.
 _CHUNK_ROWS, _LEAST_ROWS, _CHUNKS = 768, 192, 8
 _PIECE = 4096
-
-
-class LayerNorm(NamedTuple):
-    """weight and bias, float32 [d], and what is added to the variance."""
-
-    weight: Array
-    bias: Array
-    eps: float = 1e-5
-
-
-class Linear(NamedTuple):
-    """y = x weight^T + bias: weight float32 [columns of y, columns of x], bias [columns of y]."""
-
-    weight: Array
-    bias: Array
 
 
 class BeforeAttentionGradient(NamedTuple):
@@ -104,14 +96,14 @@ def before_attention(
     TypeError : an argument of the wrong type.
     ValueError : a wrong shape, dtype or layout; the message names the argument.
     """
-    rows, d = _rows("x", x)
-    columns = _check_linear("projection", projection, None, d)
-    eps = _check_norm("norm", norm, d)
+    rows, d = rows_of("x", x)
+    columns = check_linear("projection", projection, None, d)
+    eps = check_norm("norm", norm, d)
     threads = resolve_threads(num_threads)
     out = np.empty((rows, columns), np.float32)
     kernels.before_attention(
         flat(x), rows, d, columns, flat(norm.weight), flat(norm.bias), eps,
-        _transposed(projection.weight), flat(projection.bias), _chunk(rows), out.reshape(-1),
+        transposed(projection.weight), flat(projection.bias), _chunk(rows), out.reshape(-1),
         num_threads=threads,
     )  # fmt: skip
     return out
@@ -131,18 +123,18 @@ def before_attention_gradient(
     ``passed`` [rows, d] is added to that of x: the gradient that x has from elsewhere, in a
     pre-norm layer from the sum that goes past it. Arguments and errors are as there.
     """
-    rows, d = _rows("x", x)
-    columns = _check_linear("projection", projection, None, d)
-    eps = _check_norm("norm", norm, d)
-    _check_shape("gradient", gradient, (rows, columns))
-    _check_shape("passed", passed, (rows, d))
+    rows, d = rows_of("x", x)
+    columns = check_linear("projection", projection, None, d)
+    eps = check_norm("norm", norm, d)
+    check_shape("gradient", gradient, (rows, columns))
+    check_shape("passed", passed, (rows, d))
     threads = resolve_threads(num_threads)
     out = np.empty((rows, d), np.float32)
     parts = (columns * d, columns, d, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
         flat(gradient), flat(x), flat(passed), rows, d, columns, flat(norm.weight),
-        flat(norm.bias), eps, _packed(projection.weight), _chunk(rows), out.reshape(-1), sums,
+        flat(norm.bias), eps, packed(projection.weight), _chunk(rows), out.reshape(-1), sums,
         num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias = _summed(sums, parts, threads)
@@ -191,9 +183,9 @@ def after_attention(
         np.empty((rows if keep else 0, hidden), np.float32),
     )
     kernels.after_attention(
-        flat(x), flat(mixed), rows, d, hidden, _transposed(output.weight), flat(output.bias),
-        flat(norm.weight), flat(norm.bias), eps, _transposed(first.weight), flat(first.bias),
-        _transposed(second.weight), flat(second.bias), _chunk(rows), made.middle.reshape(-1),
+        flat(x), flat(mixed), rows, d, hidden, transposed(output.weight), flat(output.bias),
+        flat(norm.weight), flat(norm.bias), eps, transposed(first.weight), flat(first.bias),
+        transposed(second.weight), flat(second.bias), _chunk(rows), made.middle.reshape(-1),
         made.before_gelu.reshape(-1), made.out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return made
@@ -215,16 +207,16 @@ def after_attention_gradient(
     ``made`` is what it returned; ``made.out`` is not read. Arguments and errors are as there.
     """
     rows, d, hidden, eps = _check_after(made.middle, mixed, output, norm, first, second)
-    _check_shape("gradient", gradient, (rows, d))
-    _check_shape("made.before_gelu", made.before_gelu, (rows, hidden))
+    check_shape("gradient", gradient, (rows, d))
+    check_shape("made.before_gelu", made.before_gelu, (rows, hidden))
     threads = resolve_threads(num_threads)
     of_x, of_mixed = np.empty((rows, d), np.float32), np.empty((rows, d), np.float32)
     parts = (d * d, d, d, d, hidden * d, hidden, d * hidden, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu), rows, d, hidden,
-        _packed(output.weight), flat(norm.weight), flat(norm.bias), eps, _packed(first.weight),
-        _packed(second.weight), _chunk(rows), of_x.reshape(-1), of_mixed.reshape(-1), sums,
+        packed(output.weight), flat(norm.weight), flat(norm.bias), eps, packed(first.weight),
+        packed(second.weight), _chunk(rows), of_x.reshape(-1), of_mixed.reshape(-1), sums,
         num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = _summed(
@@ -243,72 +235,13 @@ def after_attention_gradient(
 def _check_after(
     x: Any, mixed: Any, output: Any, norm: Any, first: Any, second: Any
 ) -> tuple[int, int, int, np.float32]:
-    rows, d = _rows("x", x)
-    _check_shape("mixed", mixed, (rows, d))
-    _check_linear("output", output, d, d)
-    eps = _check_norm("norm", norm, d)
-    hidden = _check_linear("first", first, None, d)
-    _check_linear("second", second, d, hidden)
+    rows, d = rows_of("x", x)
+    check_shape("mixed", mixed, (rows, d))
+    check_linear("output", output, d, d)
+    eps = check_norm("norm", norm, d)
+    hidden = check_linear("first", first, None, d)
+    check_linear("second", second, d, hidden)
     return rows, d, hidden, eps
-
-
-def _rows(name: str, array: Any) -> tuple[int, int]:
-    check_array(name, array, 2, "[rows, d]")
-    _check_panels(f"{name} has {array.shape[1]} columns", array.shape[1])
-    return int(array.shape[0]), int(array.shape[1])
-
-
-def _check_linear(name: str, linear: Any, columns: int | None, d: int) -> int:
-    """Raise unless it takes d columns to ``columns``, or to any whole panels; how many."""
-    if not isinstance(linear, Linear):
-        raise TypeError(f"{name} must be a Linear(weight, bias), got {type(linear).__name__}")
-    check_array(f"{name}.weight", linear.weight, 2, "[columns, d]")
-    if columns is None:
-        columns = int(linear.weight.shape[0])
-        _check_panels(f"{name}.weight has {columns} rows", columns)
-    _check_shape(f"{name}.weight", linear.weight, (columns, d))
-    _check_shape(f"{name}.bias", linear.bias, (columns,))
-    return columns
-
-
-def _check_norm(name: str, norm: Any, d: int) -> np.float32:
-    if not isinstance(norm, LayerNorm):
-        raise TypeError(f"{name} must be a LayerNorm(weight, bias), got {type(norm).__name__}")
-    _check_shape(f"{name}.weight", norm.weight, (d,))
-    _check_shape(f"{name}.bias", norm.bias, (d,))
-    number = isinstance(norm.eps, (int, float, np.integer, np.floating))
-    if not number or isinstance(norm.eps, bool):
-        raise TypeError(f"{name}.eps must be a number, got {norm.eps!r}")
-    if not 0 <= norm.eps < np.inf:
-        raise ValueError(f"{name}.eps is {norm.eps}; a finite number from 0 is needed")
-    return np.float32(norm.eps)
-
-
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    check_array(name, array, len(shape), str(shape))
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, needs {shape}")
-
-
-def _check_panels(what: str, columns: int) -> None:
-    if columns == 0 or columns % MULTIPLE:
-        raise ValueError(f"{what}; a multiple of {MULTIPLE} is needed")
-
-
-def _transposed(weight: Array) -> Array:
-    """Panels of [columns of x, columns of y], what rows of x are multiplied by."""
-    columns, depth = weight.shape
-    out = np.empty(weight.size, np.float32)
-    pack(flat(weight), columns, depth, depth, 1, out)
-    return out
-
-
-def _packed(weight: Array) -> Array:
-    """Panels of the weight as it is, what rows of the gradient of y are multiplied by."""
-    depth, columns = weight.shape
-    out = np.empty(weight.size, np.float32)
-    pack(flat(weight), columns, depth, 1, columns, out)
-    return out
 
 
 def _chunk(rows: int) -> int:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 from typing import Any
 
-import numba
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.flop_counter import register_flop_formula
 
-from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_perf.train.cpu_attention import CpuAttention
 
 __all__ = ["attention", "last_attention"]
 
 _log = logging.getLogger(__name__)
-
-# Typed stubs of numba lack its settings.
-_numba: Any = numba
 
 # Rows of a window, and values of a head in one, that the registers hold; up to there the kernels
 # were never slower than torch's fastest on an H200.
@@ -39,7 +33,7 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     Everything else is ``scaled_dot_product_attention``. Results differ by rounding.
     """
     if _on_cpu(qkv, dropout):
-        return _attention(qkv, heads)
+        return CpuAttention.apply(qkv, heads)
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
         compiling = torch.compiler.is_compiling()
         return _attention(qkv, heads) if compiling else _Attention.apply(qkv, heads)
@@ -100,18 +94,11 @@ def join_heads(t: Tensor) -> Tensor:
 
 
 def _mixed(qkv: Tensor, heads: int) -> Tensor:
-    if qkv.device.type == "cpu":
-        made = window_attention(as_array(qkv), heads, num_threads=kernel_threads())
-        return torch.from_numpy(made)
     kernels = _kernels(qkv.device)
     return kernels.forward(qkv.contiguous(), heads) if kernels else _by_torch(qkv, heads)
 
 
 def _mixed_gradient(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
-    if qkv.device.type == "cpu":
-        arrays = as_array(gradient), as_array(qkv)
-        made = window_attention_gradient(*arrays, heads, num_threads=kernel_threads())
-        return torch.from_numpy(made)
     kernels = _kernels(qkv.device)
     if kernels:
         return kernels.backward(gradient.contiguous(), qkv.contiguous(), heads)
@@ -141,7 +128,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 class _Attention(torch.autograd.Function):
-    """For a GPU, uncompiled: an operator of torch.library takes the host several times as long."""
+    """Uncompiled: an operator of torch.library takes the host several times as long to call."""
 
     forward = staticmethod(_mixed)
     setup_context = staticmethod(_keep)
@@ -162,16 +149,6 @@ class _LastAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         query, kv = ctx.saved_tensors
         return *_last_mixed_gradient(gradient, query, kv, ctx.heads), None
-
-
-def as_array(t: Tensor) -> Any:
-    """The values of a tensor on the CPU, contiguous, as an array."""
-    return t.detach().contiguous().numpy()
-
-
-def kernel_threads() -> int:
-    """As many threads for a kernel of Numba's as torch has, if Numba may start them."""
-    return min(torch.get_num_threads(), int(_numba.config.NUMBA_NUM_THREADS))
 
 
 def _operator(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -205,18 +182,6 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
 
 def _last_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
     return *_last_attention_gradient(gradient, *ctx.saved_tensors, ctx.heads), None
-
-
-@register_flop_formula(torch.ops.tfa_perf.attention)
-def _flops(qkv: Any, *_: Any, **__: Any) -> int:
-    """Two products, with the keys and with the values, of T x T x d."""
-    return int(4 * math.prod(qkv) * qkv[1] // 3)
-
-
-@register_flop_formula(torch.ops.tfa_perf.attention_gradient)
-def _flops_gradient(_: Any, qkv: Any, *__: Any, **___: Any) -> int:
-    """Four products; the scores that are made again are not counted."""
-    return 2 * _flops(qkv)
 
 
 _attention.register_autograd(_backward, setup_context=_keep)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from tfa_kernels import encoder_layer as kernels
-from tfa_perf.train.attention import as_array, kernel_threads
+from tfa_perf.train.cpu_attention import as_array, kernel_threads
 
 __all__ = ["after_attention", "before_attention", "in_kernels"]
 
@@ -105,10 +105,10 @@ def _before(x: Tensor, eps: float, parameters: list[Tensor]) -> Tensor:
 def _before_gradient(
     gradient: Tensor, passed: Tensor, x: Tensor, eps: float, parameters: list[Tensor]
 ) -> list[Tensor]:
+    norm, projection = _before_parts(parameters, eps)
     made = kernels.before_attention_gradient(
-        _rows(gradient), _rows(x), *_before_parts(parameters, eps), _rows(passed),
-        num_threads=kernel_threads(),
-    )  # fmt: skip
+        _rows(gradient), _rows(x), norm, projection, _rows(passed), num_threads=kernel_threads()
+    )
     found = made.norm.weight, made.norm.bias, *made.projection
     return [torch.from_numpy(made.x).view_as(x), *map(_own, found)]
 
