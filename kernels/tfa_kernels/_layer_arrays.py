@@ -62,7 +62,7 @@ def check_linear(name: str, linear: Any, columns: int | None, d: int) -> int:
     return columns
 
 
-def check_norm(name: str, norm: Any, d: int) -> np.float32:
+def check_norm(name: str, norm: Any, d: int) -> None:
     if not isinstance(norm, LayerNorm):
         raise TypeError(f"{name} must be a LayerNorm(weight, bias), got {type(norm).__name__}")
     check_shape(f"{name}.weight", norm.weight, (d,))
@@ -72,7 +72,6 @@ def check_norm(name: str, norm: Any, d: int) -> np.float32:
         raise TypeError(f"{name}.eps must be a number, got {norm.eps!r}")
     if not 0 <= norm.eps < np.inf:
         raise ValueError(f"{name}.eps is {norm.eps}; a finite number from 0 is needed")
-    return np.float32(norm.eps)
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

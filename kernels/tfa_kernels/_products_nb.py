@@ -6,7 +6,9 @@ and the next column. Eight sums of whole vectors stay in registers while a row o
 """
 
 import numpy as np
+from numba import types
 
+from tfa_kernels._addressed import AddressedKernel, call_address
 from tfa_kernels._jit import inline_kernel, serial_kernel
 from tfa_kernels._vectors_nb import WIDTH, load, load_spread, multiply_add, spread, store
 
@@ -19,9 +21,9 @@ def product(a, b, depth, out, rows, columns, add):
     """out[m, n] = sum over k < depth of a[m, k] b[k, n], added to what is there where ``add``.
 
     Columns of b and out lie side by side inside each panel of ``PANEL``; ``b`` has for its last
-    step that from one panel to the next. Columns are whole vectors. In panels of its own, [columns
-    / PANEL, depth, PANEL], b is read as it lies; with rows some powers of two apart, lines of a
-    first-level cache would displace each other.
+    step that from one panel to the next. Columns are whole vectors. In panels of its own,
+    [columns / PANEL, depth, PANEL], b is read as it lies; with rows some powers of two apart, lines
+    of a first-level cache would displace each other.
     """
     left_array, a_at, a_row, a_step = a
     right_array, b_at, b_row, b_panel = b
@@ -107,3 +109,36 @@ def pack(matrix, columns, depth, column_step, depth_step, out):
             for c in range(PANEL):
                 out[to + c] = matrix[at + c * column_step]
             to += PANEL
+
+
+@inline_kernel
+def product_at(address, a, b, depth, out, rows, columns, add):
+    """`product` by its address: `OF_GIVEN` where a's array is not to be written to, else `OF_OWN`.
+
+    A kernel of many large products would contain the code of each.
+    """
+    call_address(address, (a, b, out, depth, columns, add), 0, rows)
+
+
+def _product(operands, _, rows):
+    a, b, out, depth, columns, add = operands
+    product(a, b, depth, out, rows, columns, add)
+
+
+def _addressed(array):
+    integer, own = types.int64, types.Array(types.float32, 1, "C")
+    operands = types.Tuple(
+        [
+            types.Tuple([array, integer, integer, integer]),
+            types.Tuple([own, integer, integer, integer]),
+            types.Tuple([own, integer, integer]),
+            integer,
+            integer,
+            types.boolean,
+        ]
+    )
+    return AddressedKernel(_product, types.void(operands, integer, integer))
+
+
+OF_OWN = _addressed(types.Array(types.float32, 1, "C"))
+OF_GIVEN = _addressed(types.Array(types.float32, 1, "C", readonly=True))

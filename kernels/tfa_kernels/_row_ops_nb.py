@@ -28,11 +28,12 @@ _ONE, _HALF = np.float32(1.0), np.float32(0.5)
 
 
 @inline_kernel
-def norm(x, at, rows, d, weight, bias, eps, out, steps, means, scales):
+def norm_rows(x, at, rows, d, norm, out, steps, kept):
     """(x - mean) / sqrt(variance + eps) * weight + bias of each row (Ba et al. 2016, eq. 4).
 
-    Keeps each row's mean, and 1 / sqrt(variance + eps) as its scale.
+    Keeps each row's mean, and 1 / sqrt(variance + eps) as its scale, in the two rows of ``kept``.
     """
+    weight, bias, eps = norm
     for row in range(rows):
         first = at + row * d
         added = spread(np.float32(0.0))
@@ -44,7 +45,7 @@ def norm(x, at, rows, d, weight, bias, eps, out, steps, means, scales):
             apart = load(x, first + c) - middle
             squares = multiply_add(apart, apart, squares)
         scale = np.float32(1.0 / math.sqrt(total(squares) / d + eps))
-        means[row], scales[row] = mean, scale
+        kept[0, row], kept[1, row] = mean, scale
         factor = spread(scale)
         to = row * steps[0]
         for c in range(0, d, PANEL):
@@ -57,15 +58,15 @@ def norm(x, at, rows, d, weight, bias, eps, out, steps, means, scales):
 
 
 @inline_kernel
-def norm_gradient(gradient, x, passed, at, rows, d, weight, means, scales, out, sums):
-    """out = passed + the gradient of x, from that of what `norm` gives, [rows, d] from 0.
+def norm_gradient(gradient, x, passed, at, rows, d, weight, kept, out, sums):
+    """out = passed + the gradient of x, from that of what `norm_rows` gives, [rows, d] from 0.
 
     x, ``passed`` and ``out`` begin at ``at``. The gradients of weight and bias are added to
     ``sums``, two arrays of d.
     """
     weights, biases = sums
     for row in range(rows):
-        first, middle, factor = at + row * d, spread(means[row]), spread(scales[row])
+        first, middle, factor = at + row * d, spread(kept[0, row]), spread(kept[1, row])
         # Its mean, and its mean with the normed row as weights, are what norm took away.
         plain, along = spread(np.float32(0.0)), spread(np.float32(0.0))
         for c in range(0, d, WIDTH):

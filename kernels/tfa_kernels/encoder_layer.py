@@ -27,6 +27,7 @@ from tfa_kernels._layer_arrays import (
     rows_of,
     transposed,
 )
+from tfa_kernels._products_nb import OF_GIVEN, OF_OWN
 
 __all__ = [
     "MULTIPLE",
@@ -98,13 +99,12 @@ def before_attention(
     """
     rows, d = rows_of("x", x)
     columns = check_linear("projection", projection, None, d)
-    eps = check_norm("norm", norm, d)
+    check_norm("norm", norm, d)
     threads = resolve_threads(num_threads)
     out = np.empty((rows, columns), np.float32)
     kernels.before_attention(
-        flat(x), rows, d, columns, flat(norm.weight), flat(norm.bias), eps,
-        transposed(projection.weight), flat(projection.bias), _chunk(rows), out.reshape(-1),
-        num_threads=threads,
+        flat(x), (rows, d, columns, _chunk(rows)), _norm(norm), transposed(projection.weight),
+        flat(projection.bias), _addresses(), out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return out
 
@@ -125,7 +125,7 @@ def before_attention_gradient(
     """
     rows, d = rows_of("x", x)
     columns = check_linear("projection", projection, None, d)
-    eps = check_norm("norm", norm, d)
+    check_norm("norm", norm, d)
     check_shape("gradient", gradient, (rows, columns))
     check_shape("passed", passed, (rows, d))
     threads = resolve_threads(num_threads)
@@ -133,9 +133,8 @@ def before_attention_gradient(
     parts = (columns * d, columns, d, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
-        flat(gradient), flat(x), flat(passed), rows, d, columns, flat(norm.weight),
-        flat(norm.bias), eps, packed(projection.weight), _chunk(rows), out.reshape(-1), sums,
-        num_threads=threads,
+        flat(gradient), flat(x), flat(passed), (rows, d, columns, _chunk(rows)), _norm(norm),
+        packed(projection.weight), _addresses(), out.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias = _summed(sums, parts, threads)
     return BeforeAttentionGradient(
@@ -175,7 +174,7 @@ def after_attention(
     TypeError : an argument of the wrong type.
     ValueError : a wrong shape, dtype or layout; the message names the argument.
     """
-    rows, d, hidden, eps = _check_after(x, mixed, output, norm, first, second)
+    rows, d, hidden = _check_after(x, mixed, output, norm, first, second)
     threads = resolve_threads(num_threads)
     made = AfterAttention(
         np.empty((rows, d), np.float32),
@@ -183,9 +182,9 @@ def after_attention(
         np.empty((rows if keep else 0, hidden), np.float32),
     )
     kernels.after_attention(
-        flat(x), flat(mixed), rows, d, hidden, transposed(output.weight), flat(output.bias),
-        flat(norm.weight), flat(norm.bias), eps, transposed(first.weight), flat(first.bias),
-        transposed(second.weight), flat(second.bias), _chunk(rows), made.middle.reshape(-1),
+        flat(x), flat(mixed), (rows, d, hidden, _chunk(rows)), transposed(output.weight),
+        flat(output.bias), _norm(norm), transposed(first.weight), flat(first.bias),
+        transposed(second.weight), flat(second.bias), _addresses(), made.middle.reshape(-1),
         made.before_gelu.reshape(-1), made.out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return made
@@ -206,7 +205,9 @@ def after_attention_gradient(
 
     ``made`` is what it returned; ``made.out`` is not read. Arguments and errors are as there.
     """
-    rows, d, hidden, eps = _check_after(made.middle, mixed, output, norm, first, second)
+    if not isinstance(made, AfterAttention):
+        raise TypeError(f"made must be what after_attention returned, got {type(made).__name__}")
+    rows, d, hidden = _check_after(made.middle, mixed, output, norm, first, second, "made.middle")
     check_shape("gradient", gradient, (rows, d))
     check_shape("made.before_gelu", made.before_gelu, (rows, hidden))
     threads = resolve_threads(num_threads)
@@ -214,9 +215,9 @@ def after_attention_gradient(
     parts = (d * d, d, d, d, hidden * d, hidden, d * hidden, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
-        flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu), rows, d, hidden,
-        packed(output.weight), flat(norm.weight), flat(norm.bias), eps, packed(first.weight),
-        packed(second.weight), _chunk(rows), of_x.reshape(-1), of_mixed.reshape(-1), sums,
+        flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
+        (rows, d, hidden, _chunk(rows)), packed(output.weight), _norm(norm), packed(first.weight),
+        packed(second.weight), _addresses(), of_x.reshape(-1), of_mixed.reshape(-1), sums,
         num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = _summed(
@@ -233,15 +234,23 @@ def after_attention_gradient(
 
 
 def _check_after(
-    x: Any, mixed: Any, output: Any, norm: Any, first: Any, second: Any
-) -> tuple[int, int, int, np.float32]:
-    rows, d = rows_of("x", x)
+    x: Any, mixed: Any, output: Any, norm: Any, first: Any, second: Any, name: str = "x"
+) -> tuple[int, int, int]:
+    rows, d = rows_of(name, x)
     check_shape("mixed", mixed, (rows, d))
     check_linear("output", output, d, d)
-    eps = check_norm("norm", norm, d)
+    check_norm("norm", norm, d)
     hidden = check_linear("first", first, None, d)
     check_linear("second", second, d, hidden)
-    return rows, d, hidden, eps
+    return rows, d, hidden
+
+
+def _norm(norm: LayerNorm) -> tuple[Array, Array, np.float32]:
+    return flat(norm.weight), flat(norm.bias), np.float32(norm.eps)
+
+
+def _addresses() -> tuple[int, int]:
+    return OF_GIVEN.address, OF_OWN.address
 
 
 def _chunk(rows: int) -> int:

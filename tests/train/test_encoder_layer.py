@@ -62,7 +62,7 @@ def test_a_model_is_as_close_to_float64_as_torchs(overlapping, used):
     assert used.count("before_attention_gradient") == 2
 
 
-def test_without_gradients_the_same_comes_out_and_less_is_kept(used):
+def test_without_gradients_the_same_comes_out(used):
     model, x = made(WindowEncoder), torch.randn(40, 12, 5)
     with_gradients = model(x)
     with torch.no_grad():
