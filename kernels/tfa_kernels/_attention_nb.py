@@ -9,12 +9,13 @@ import numpy as np
 from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._lanes_nb import BLOCK
+from tfa_kernels._products_nb import PANEL, product
 from tfa_kernels._vectors_nb import (
     WIDTH,
     exp2,
     largest,
     load,
-    load_spread,
     multiply_add,
     spread,
     store,
@@ -22,57 +23,6 @@ from tfa_kernels._vectors_nb import (
 )
 
 LOG2_E = np.float32(1.4426950408889634)
-# Rows of a product that are made at once: with two vectors each, eight sums in registers.
-_ROWS = 4
-
-
-@inline_kernel
-def _product(a, a_row, a_step, b, b_row, depth, out, rows, columns):
-    """out[m, n] = sum over k of a[m * a_row + k * a_step] * b[k * b_row + n].
-
-    Flat arrays; out has rows of ``columns``. Rows are whole fours, columns whole vectors.
-    """
-    zero = spread(np.float32(0.0))
-    for m in range(0, rows, _ROWS):
-        first = m * a_row
-        n = 0
-        while n + 2 * WIDTH <= columns:
-            s0, s1, s2, s3, t0, t1, t2, t3 = zero, zero, zero, zero, zero, zero, zero, zero
-            for k in range(depth):
-                left, right = load(b, k * b_row + n), load(b, k * b_row + n + WIDTH)
-                at = first + k * a_step
-                x = load_spread(a, at)
-                s0, t0 = multiply_add(x, left, s0), multiply_add(x, right, t0)
-                x = load_spread(a, at + a_row)
-                s1, t1 = multiply_add(x, left, s1), multiply_add(x, right, t1)
-                x = load_spread(a, at + 2 * a_row)
-                s2, t2 = multiply_add(x, left, s2), multiply_add(x, right, t2)
-                x = load_spread(a, at + 3 * a_row)
-                s3, t3 = multiply_add(x, left, s3), multiply_add(x, right, t3)
-            to = m * columns + n
-            store(out, to, s0)
-            store(out, to + WIDTH, t0)
-            store(out, to + columns, s1)
-            store(out, to + columns + WIDTH, t1)
-            store(out, to + 2 * columns, s2)
-            store(out, to + 2 * columns + WIDTH, t2)
-            store(out, to + 3 * columns, s3)
-            store(out, to + 3 * columns + WIDTH, t3)
-            n += 2 * WIDTH
-        if n < columns:
-            s0, s1, s2, s3 = zero, zero, zero, zero
-            for k in range(depth):
-                left = load(b, k * b_row + n)
-                at = first + k * a_step
-                s0 = multiply_add(load_spread(a, at), left, s0)
-                s1 = multiply_add(load_spread(a, at + a_row), left, s1)
-                s2 = multiply_add(load_spread(a, at + 2 * a_row), left, s2)
-                s3 = multiply_add(load_spread(a, at + 3 * a_row), left, s3)
-            to = m * columns + n
-            store(out, to, s0)
-            store(out, to + columns, s1)
-            store(out, to + 2 * columns, s2)
-            store(out, to + 3 * columns, s3)
 
 
 @inline_kernel
@@ -91,8 +41,8 @@ def _copy(source, at, stride, rows, columns, factor, out, to, out_stride):
 @inline_kernel
 def _turned(source, rows, columns, out):
     """out[c, r] = source[r, c], flat arrays of whole vectors."""
-    for r in range(0, rows, WIDTH):
-        for c in range(0, columns, WIDTH):
+    for r in range(0, rows, BLOCK):
+        for c in range(0, columns, BLOCK):
             turn(source, r * columns + c, columns, out, c * rows + r, rows)
 
 
@@ -157,9 +107,11 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
                 _copy(qkv, at + d, 3 * d, T, W, one, k, 0, width)
                 _copy(qkv, at + 2 * d, 3 * d, T, W, one, v, 0, width)
                 _turned(q, rows, width, turned)
-                _product(k, width, 1, turned, rows, W, scores, rows, rows)
+                product((k, 0, width, 1), (turned, 0, rows, PANEL), W,
+                        (scores, 0, rows), rows, rows, False)  # fmt: skip
                 _softmax(scores, T, rows, sums)
-                _product(scores, 1, rows, v, width, T, mixed, rows, width)
+                product((scores, 0, 1, rows), (v, 0, width, PANEL), T,
+                        (mixed, 0, width), rows, width, False)  # fmt: skip
                 _divide(T, width, sums, mixed)
                 _copy(mixed, 0, width, T, W, one, out, to, d)
 
@@ -184,15 +136,20 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
                 _copy(qkv, at + 2 * d, 3 * d, T, W, one, v, 0, width)
                 _copy(gradient, to, d, T, W, one, g, 0, width)
                 _turned(q, rows, width, turned)
-                _product(k, width, 1, turned, rows, W, weights, rows, rows)
+                product((k, 0, width, 1), (turned, 0, rows, PANEL), W,
+                        (weights, 0, rows), rows, rows, False)  # fmt: skip
                 _softmax(weights, T, rows, sums)
                 _turned(g, rows, width, turned)
-                _product(v, width, 1, turned, rows, W, changes, rows, rows)
+                product((v, 0, width, 1), (turned, 0, rows, PANEL), W,
+                        (changes, 0, rows), rows, rows, False)  # fmt: skip
                 _softmax_gradient(weights, changes, T, rows, sums)
-                _product(changes, 1, rows, k, width, T, made, rows, width)
+                product((changes, 0, 1, rows), (k, 0, width, PANEL), T,
+                        (made, 0, width), rows, width, False)  # fmt: skip
                 _copy(made, 0, width, T, W, scale, out, at, 3 * d)
-                _product(changes, rows, 1, q, width, T, made, rows, width)
+                product((changes, 0, rows, 1), (q, 0, width, PANEL), T,
+                        (made, 0, width), rows, width, False)  # fmt: skip
                 # The copy of the queries is scaled, for weights that are powers of 2.
                 _copy(made, 0, width, T, W, one / LOG2_E, out, at + d, 3 * d)
-                _product(weights, rows, 1, g, width, T, made, rows, width)
+                product((weights, 0, rows, 1), (g, 0, width, PANEL), T,
+                        (made, 0, width), rows, width, False)  # fmt: skip
                 _copy(made, 0, width, T, W, one, out, at + 2 * d, 3 * d)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numba.extending import intrinsic
 
 # Typed stubs of numba differ between its versions.
@@ -77,8 +78,19 @@ def cache_folders() -> set[Path]:
     return set(_cache_folders)
 
 
+def _vector_width() -> int:
+    """Values of float32 in a register: 16 where the host's AVX-512 is compiled for, else 8."""
+    chosen = _numba.config.CPU_NAME is not None or _numba.config.CPU_FEATURES is not None
+    if jit_disabled() or chosen:
+        return 8
+    return 16 if get_host_cpu_features().get("avx512f") else 8
+
+
+VECTOR_WIDTH = _vector_width()
+
+
 def _sources_digest() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([VECTOR_WIDTH]))
     for path in sorted(Path(__file__).parent.glob("_*_nb.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -92,7 +104,8 @@ def _named_copy(function: types.FunctionType, suffix: str) -> types.FunctionType
 
     Numba names cache files by qualname and stamps them with the function's own file. So a change in
     a callee's file would leave old code in use, and the serial and the parallel code of one loop,
-    which the key does not tell apart, would replace each other.
+    which the key does not tell apart, would replace each other. Nor does it tell apart the widths
+    of vectors, where a CPU that the environment names is the host's own.
     """
     copy = types.FunctionType(
         function.__code__,

@@ -1,18 +1,18 @@
 # mypy: ignore-errors
-"""Eight float32 in one vector register, read from and written to flat arrays.
+"""Eight or sixteen float32 in one vector register, read from and written to flat arrays.
 
 What a product of small matrices needs: partial sums that stay in registers while rows go by. The
-arrays are contiguous and nothing is checked. Without JIT, numpy arrays of eight stand for vectors.
+arrays are contiguous and nothing is checked. Without JIT, numpy arrays stand for vectors.
 """
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 
-from tfa_kernels._jit import compiled
+from tfa_kernels._jit import VECTOR_WIDTH, compiled
 from tfa_kernels._lanes_nb import BLOCK, Lanes, _address, _llvm_call, _packed, _transposed8
 
-WIDTH = BLOCK
+WIDTH = VECTOR_WIDTH
 FLOAT32 = Lanes("float32", WIDTH)
 
 _INTEGERS = ir.VectorType(ir.IntType(32), WIDTH)
@@ -47,7 +47,7 @@ def load_spread(typing_context, array, i):
 
 @compiled(twin=lambda array, i: array[i : i + WIDTH].copy())
 def load(typing_context, array, i):
-    """Elements i..i+8 of the array."""
+    """Elements of the array from i on."""
 
     def generate(context, builder, signature, args):
         address = _address(context, builder, array, *args)
@@ -63,7 +63,7 @@ def _store_twin(array, i, vector):
 
 @compiled(twin=_store_twin)
 def store(typing_context, array, i, vector):
-    """The vector to elements i..i+8 of the array."""
+    """The vector to elements of the array from i on."""
 
     def generate(context, builder, signature, args):
         address = _address(context, builder, array, *args[:2])
@@ -119,10 +119,37 @@ def exp2(typing_context, x):
     return FLOAT32(FLOAT32), generate
 
 
+@compiled(twin=lambda x, a, b: np.where(x > 0, a, b))
+def where_positive(typing_context, x, a, b):
+    """a in the places where x is above 0, b in the others."""
+
+    def generate(context, builder, signature, args):
+        x, a, b = args
+        above = builder.fcmp_ordered(">", x, ir.Constant(x.type, [0.0] * WIDTH))
+        return builder.select(above, a, b)
+
+    return FLOAT32(FLOAT32, FLOAT32, FLOAT32), generate
+
+
+@compiled(twin=lambda x: x.sum(dtype=np.float32))
+def total(typing_context, x):
+    """The sum of all places, halves added to each other."""
+
+    def generate(context, builder, signature, args):
+        (x,) = args
+        places = [builder.extract_element(x, ir.Constant(ir.IntType(32), i)) for i in range(WIDTH)]
+        while len(places) > 1:
+            half = len(places) // 2
+            places = [builder.fadd(places[i], places[i + half]) for i in range(half)]
+        return places[0]
+
+    return types.float32(FLOAT32), generate
+
+
 def _turn_twin(source, i, stride, out, j, out_stride):
-    for step in range(WIDTH):
-        taken = source[i + step : i + step + WIDTH * stride : stride]
-        out[j + step * out_stride : j + step * out_stride + WIDTH] = taken
+    for step in range(BLOCK):
+        taken = source[i + step : i + step + BLOCK * stride : stride]
+        out[j + step * out_stride : j + step * out_stride + BLOCK] = taken
 
 
 @compiled(twin=_turn_twin)
@@ -132,14 +159,14 @@ def turn(typing_context, source, i, stride, out, j, out_stride):
     def generate(context, builder, signature, args):
         source, i, stride, out, j, out_stride = args
         kinds = signature.args
-        vector = context.get_value_type(FLOAT32).as_pointer()
+        vector = ir.VectorType(ir.FloatType(), BLOCK).as_pointer()
 
         def at(array_type, array, first, apart, step):
             index = builder.add(first, builder.mul(apart, ir.Constant(apart.type, step)))
             return builder.bitcast(_address(context, builder, array_type, array, index), vector)
 
         rows = [
-            builder.load(at(kinds[0], source, i, stride, step), align=4) for step in range(WIDTH)
+            builder.load(at(kinds[0], source, i, stride, step), align=4) for step in range(BLOCK)
         ]
         for step, row in enumerate(_transposed8(builder, rows)):
             builder.store(row, at(kinds[3], out, j, out_stride, step), align=4)

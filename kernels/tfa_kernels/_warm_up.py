@@ -10,6 +10,15 @@ import numpy as np
 
 from tfa_kernels._jit import jit_disabled, resolve_threads
 from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_kernels.encoder_layer import (
+    MULTIPLE,
+    LayerNorm,
+    Linear,
+    after_attention,
+    after_attention_gradient,
+    before_attention,
+    before_attention_gradient,
+)
 from tfa_kernels.features import build_features
 from tfa_kernels.ops import OPS
 from tfa_kernels.order import RunIndex, permuted_range
@@ -51,6 +60,7 @@ def warm_up() -> Iterator[tuple[str, float]]:
             (f"gather and convert, {where}", partial(_gather, threads, converts=True)),
             (f"order, {where}", partial(_order, threads)),
             (f"attention, {where}", partial(_attention, threads)),
+            (f"encoder layer, {where}", partial(_encoder_layer, threads)),
             (f"overlapping windows, {where}", partial(_overlap, threads)),
         ]
     for name, compile_it in work:
@@ -84,6 +94,15 @@ def _attention(threads: int) -> None:
     qkv = np.zeros((1, _WINDOW, 3 * _COLUMNS), np.float32)
     mixed = window_attention(qkv, 1, num_threads=threads)
     window_attention_gradient(mixed, qkv, 1, num_threads=threads)
+
+
+def _encoder_layer(threads: int) -> None:
+    x, ones = np.zeros((1, MULTIPLE), np.float32), np.ones(MULTIPLE, np.float32)
+    norm, linear = LayerNorm(ones, ones), Linear(np.zeros((MULTIPLE, MULTIPLE), np.float32), ones)
+    before_attention(x, norm, linear, num_threads=threads)
+    before_attention_gradient(x, x, norm, linear, x, num_threads=threads)
+    made = after_attention(x, x, linear, norm, linear, linear, num_threads=threads)
+    after_attention_gradient(x, x, made, linear, norm, linear, linear, num_threads=threads)
 
 
 def _overlap(threads: int) -> None:

@@ -8,20 +8,16 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-import numba
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_perf.train.cpu_attention import CpuAttention
 
 __all__ = ["attention", "last_attention"]
 
 _log = logging.getLogger(__name__)
-
-# Typed stubs of numba lack its settings.
-_numba: Any = numba
 
 # Rows of a window, and values of a head in one, that the registers hold; up to there the kernels
 # were never slower than torch's fastest on an H200.
@@ -37,7 +33,7 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     Everything else is ``scaled_dot_product_attention``. Results differ by rounding.
     """
     if _on_cpu(qkv, dropout):
-        return _CpuAttention.apply(qkv, heads)
+        return CpuAttention.apply(qkv, heads)
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
         compiling = torch.compiler.is_compiling()
         return _attention(qkv, heads) if compiling else _Attention.apply(qkv, heads)
@@ -153,33 +149,6 @@ class _LastAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         query, kv = ctx.saved_tensors
         return *_last_mixed_gradient(gradient, query, kv, ctx.heads), None
-
-
-class _CpuAttention(torch.autograd.Function):
-    setup_context = staticmethod(_keep)
-
-    @staticmethod
-    def forward(qkv: Tensor, heads: int) -> Tensor:
-        made = window_attention(as_array(qkv), heads, num_threads=kernel_threads())
-        return torch.from_numpy(made)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (qkv,) = ctx.saved_tensors
-        arrays = as_array(gradient), as_array(qkv)
-        made = window_attention_gradient(*arrays, ctx.heads, num_threads=kernel_threads())
-        return torch.from_numpy(made), None
-
-
-def as_array(t: Tensor) -> Any:
-    """The values of a tensor on the CPU, contiguous, as an array."""
-    return t.detach().contiguous().numpy()
-
-
-def kernel_threads() -> int:
-    """As many threads for a kernel of Numba's as torch has, if Numba may start them."""
-    return min(torch.get_num_threads(), int(_numba.config.NUMBA_NUM_THREADS))
 
 
 def _operator(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:

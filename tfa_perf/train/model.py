@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tfa_perf.config import ModelConfig
+from tfa_perf.train import encoder_layer
 from tfa_perf.train.attention import attention, join_heads, last_attention, split_heads
 from tfa_perf.train.linear import linear
 from tfa_perf.train.overlap import shared_rows, windows_of
@@ -82,14 +83,14 @@ class WindowEncoder(nn.Module):
         elif self._positions == "rotary":
             rotation = self._rotation(x.shape[1])
         for layer in front:
-            normed = layer.norm1(h)
-            h = _feed_forward(layer, _add_mixed(layer, h, _mix(layer, normed, normed, rotation)))
+            qkv, h = _before_attention(layer, h)
+            h = _after_attention(layer, h, _mix(layer, qkv, rotation))
         normed = last.norm1(h)
         if rotation is None and x.device.type == "cpu":
             mixed = _mix_last(last, normed)
         else:
-            mixed = _mix(last, normed[:, -1:], normed, rotation)
-        h = _feed_forward(last, _add_mixed(last, h[:, -1:], mixed))
+            mixed = _mix_last_of_keys(last, normed, rotation)
+        h = _after_attention(last, h[:, -1:], mixed)
         return self.head(self.norm(h[:, 0]))
 
     def _projected(self, x: Tensor) -> Tensor:
@@ -114,47 +115,52 @@ def _first_layer(layer: nn.TransformerEncoderLayer, rows: Tensor, T: int) -> Ten
 
     Up to attention, what it computes of a row is the same in every window that has it.
     """
+    qkv, rows = _before_attention(layer, rows)
+    return _after_attention(layer, windows_of(rows, T), _mix(layer, windows_of(qkv, T), None))
+
+
+def _before_attention(layer: nn.TransformerEncoderLayer, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries, keys and values of h [..., d]: [..., 3 d]; and h again, to be added to."""
+    if encoder_layer.in_kernels(layer, h):
+        return encoder_layer.before_attention(layer, h)
     own = layer.self_attn
-    qkv = linear(layer.norm1(rows), own.in_proj_weight, own.in_proj_bias)
-    dropout = own.dropout if layer.training else 0.0
-    mixed = attention(windows_of(qkv, T), own.num_heads, dropout=dropout)
-    return _feed_forward(layer, _add_mixed(layer, windows_of(rows, T), mixed))
+    return linear(layer.norm1(h), own.in_proj_weight, own.in_proj_bias), h
 
 
 def _mix(
-    layer: nn.TransformerEncoderLayer,
-    query: Tensor,
-    source: Tensor,
-    rotation: tuple[Tensor, Tensor] | None,
+    layer: nn.TransformerEncoderLayer, qkv: Tensor, rotation: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    """Attention of ``query`` [b, Q, d] over ``source`` [b, T, d]: [b, Q, d].
-
-    The query is all of the source, or its last row. Before the output projection.
-    """
-    own = layer.self_attn
-    d, heads = own.embed_dim, own.num_heads
-    weight, bias = own.in_proj_weight, own.in_proj_bias
-    dropout = own.dropout if layer.training else 0.0
-    if query is source:
-        qkv = linear(source, weight, bias)
-        if rotation is None:
-            return attention(qkv, heads, dropout=dropout)
-        q, k, v = qkv.chunk(3, dim=-1)
-    else:
-        q = linear(query, weight[:d], bias[:d])
-        kv = linear(source, weight[d:], bias[d:])
-        if rotation is None:
-            return last_attention(q[:, 0], kv, heads, dropout=dropout).unsqueeze(1)
-        k, v = kv.chunk(2, dim=-1)
-    q, k, v = (split_heads(part, heads) for part in (q, k, v))
-    cos, sin = (part.to(q.dtype) for part in rotation)
-    q = _rotate(q, cos[-q.shape[2] :], sin[-q.shape[2] :])
-    k = _rotate(k, cos, sin)
+    """Attention inside windows [b, T, 3 d]: [b, T, d], before the output projection."""
+    heads, dropout = layer.self_attn.num_heads, _attention_dropout(layer)
+    if rotation is None:
+        return attention(qkv, heads, dropout=dropout)
+    q, k, v = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
+    q, k = (_rotate(part, rotation) for part in (q, k))
     return join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
 
 
+def _mix_last_of_keys(
+    layer: nn.TransformerEncoderLayer, source: Tensor, rotation: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """What `_mix` gives for the last position of the normed ``source`` [b, T, d]: [b, 1, d]."""
+    own = layer.self_attn
+    d, heads, dropout = own.embed_dim, own.num_heads, _attention_dropout(layer)
+    weight, bias = own.in_proj_weight, own.in_proj_bias
+    q = linear(source[:, -1:], weight[:d], bias[:d])
+    kv = linear(source, weight[d:], bias[d:])
+    if rotation is None:
+        return last_attention(q[:, 0], kv, heads, dropout=dropout).unsqueeze(1)
+    q, k, v = (split_heads(part, heads) for part in (q, *kv.chunk(2, dim=-1)))
+    q, k = (_rotate(part, rotation) for part in (q, k))
+    return join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
+
+
+def _attention_dropout(layer: nn.TransformerEncoderLayer) -> float:
+    return layer.self_attn.dropout if layer.training else 0.0
+
+
 def _mix_last(layer: nn.TransformerEncoderLayer, source: Tensor) -> Tensor:
-    """What `_mix` gives for the last position of ``source`` [b, T, d]: [b, 1, d].
+    """What `_mix_last_of_keys` gives without rotation.
 
     With one query a window, products are put in another order: q . (W_k x_t) is
     (q W_k) . x_t, and the sum of p_t (W_v x_t) is W_v (sum of p_t x_t), so keys and values of the
@@ -181,17 +187,21 @@ def _mix_last(layer: nn.TransformerEncoderLayer, source: Tensor) -> Tensor:
     return (mixed.transpose(0, 1).flatten(1) + value_bias).unsqueeze(1)
 
 
-def _rotate(t: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + head_dim / 2) of ``t`` [b, h, T, head_dim] by each row's angles."""
+def _rotate(t: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the pairs (i, i + head_dim / 2) of ``t`` [b, h, T, head_dim] by each row's angles.
+
+    Fewer rows than there are angles are the last ones.
+    """
+    cos, sin = (part[-t.shape[2] :].to(t.dtype) for part in rotation)
     left, right = t.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
 
 
-def _add_mixed(layer: nn.TransformerEncoderLayer, h: Tensor, mixed: Tensor) -> Tensor:
-    return _add(h, mixed, layer.self_attn.out_proj, layer.dropout1)
-
-
-def _feed_forward(layer: nn.TransformerEncoderLayer, h: Tensor) -> Tensor:
+def _after_attention(layer: nn.TransformerEncoderLayer, h: Tensor, mixed: Tensor) -> Tensor:
+    """The layer's result for h and what attention made of it."""
+    if encoder_layer.in_kernels(layer, h):
+        return encoder_layer.after_attention(layer, h, mixed)
+    h = _add(h, mixed, layer.self_attn.out_proj, layer.dropout1)
     first = layer.linear1
     hidden = layer.activation(linear(layer.norm2(h), first.weight, first.bias))
     return _add(h, layer.dropout(hidden), layer.linear2, layer.dropout2)

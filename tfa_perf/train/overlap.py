@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tfa_kernels import overlap_add
-from tfa_perf.train.attention import as_array, kernel_threads
+from tfa_perf.train.cpu_attention import as_array, kernel_threads
 
 __all__ = ["shared_rows", "windows_of"]
 

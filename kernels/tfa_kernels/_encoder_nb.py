@@ -1,0 +1,193 @@
+# mypy: ignore-errors
+"""A pre-norm encoder layer before and after its attention, some rows at a time.
+
+A block of rows goes through all of it while it is in a core's caches, so that memory is read and
+written for what the next kernel or the gradient needs, and for nothing in between. A chunk of rows
+has gradients of the weights of its own; how rows are cut does not depend on the threads, and
+neither do the bits.
+
+Arrays are flat. ``sizes`` are rows, d, the other number of columns (of the projection, or of the
+feed-forward's hidden values) and rows of a chunk; a ``norm`` is weight, bias and what is added to
+the variance; ``at`` are the addresses of products, of a given array and of one of our own.
+"""
+
+import numpy as np
+from numba import prange
+
+from tfa_kernels._jit import inline_kernel, parallel_kernel
+from tfa_kernels._products_nb import PANEL, product_at
+from tfa_kernels._row_ops_nb import (
+    add_bias,
+    add_rows,
+    gelu,
+    gelu_gradient,
+    norm_gradient,
+    norm_rows,
+)
+from tfa_kernels._vectors_nb import WIDTH, load, store
+
+# Rows of a block: their hidden values and the weights are in a second-level cache together.
+BLOCK = 48
+
+
+@parallel_kernel
+def before_attention(x, sizes, norm, panels, bias, at, out):
+    """out [rows, columns] = norm(x [rows, d]) times the packed weight, plus its bias."""
+    rows, d, columns, chunk = sizes
+    for number in prange((rows + chunk - 1) // chunk):
+        normed, kept = np.empty(BLOCK * d, np.float32), np.empty((2, BLOCK), np.float32)
+        start = np.int64(number) * chunk
+        for first in range(start, min(start + chunk, rows), BLOCK):
+            count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
+            norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
+            _fill(bias, count, columns, out, to)
+            _times(at[1], (normed, 0, d, 1), panels, d, (out, to, columns), count, columns, True)
+
+
+@parallel_kernel
+def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out, sums):
+    """out = passed + the gradient of x [rows, d], from that of what `before_attention` gives.
+
+    sums [chunks, size]: each chunk's gradients of weight, bias, and the norm's weight and bias.
+    """
+    rows, d, columns, chunk = sizes
+    for number in prange((rows + chunk - 1) // chunk):
+        normed, changes = np.empty((2, BLOCK * d), np.float32)
+        kept = np.empty((2, BLOCK), np.float32)
+        mine = sums[number]
+        mine[:] = 0.0
+        weight, bias = mine[: columns * d], mine[columns * d : columns * (d + 1)]
+        of_norm = mine[columns * (d + 1) :]
+        start = np.int64(number) * chunk
+        for first in range(start, min(start + chunk, rows), BLOCK):
+            count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
+            norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
+            _add_products(at[0], (gradient, to, 1, columns), normed, count, weight, columns, d)
+            add_rows(gradient, to, count, columns, bias)
+            _times(at[0], (gradient, to, columns, 1), panels, columns, (changes, 0, d), count, d,
+                   False)  # fmt: skip
+            norm_gradient(changes, x, passed, first * d, count, d, norm[0], kept, out,
+                          (of_norm[:d], of_norm[d:]))  # fmt: skip
+
+
+@parallel_kernel
+def after_attention(
+    x, mixed, sizes, panels, bias, norm, panels_1, bias_1, panels_2, bias_2, at,
+    middle, before_gelu, out,
+):  # fmt: skip
+    """middle = x + mixed W + b; out = middle + gelu(norm(middle) W1 + b1) W2 + b2, [rows, d].
+
+    What goes into gelu is kept in ``before_gelu`` [rows, hidden], or, where that has no room, in a
+    block of its own.
+    """
+    rows, d, hidden, chunk = sizes
+    keeps = before_gelu.size == rows * hidden
+    for number in prange((rows + chunk - 1) // chunk):
+        normed, kept = np.empty(BLOCK * d, np.float32), np.empty((2, BLOCK), np.float32)
+        active = np.empty(BLOCK * hidden, np.float32)
+        entering = before_gelu if keeps else np.empty(BLOCK * hidden, np.float32)
+        start = np.int64(number) * chunk
+        for first in range(start, min(start + chunk, rows), BLOCK):
+            count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
+            enter = first * hidden if keeps else 0
+            add_bias(x, to, count, d, bias, middle)
+            _times(at[0], (mixed, to, d, 1), panels, d, (middle, to, d), count, d, True)
+            norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
+            _fill(bias_1, count, hidden, entering, enter)
+            _times(at[1], (normed, 0, d, 1), panels_1, d, (entering, enter, hidden), count, hidden,
+                   True)  # fmt: skip
+            gelu(entering, enter, count * hidden, active)
+            add_bias(middle, to, count, d, bias_2, out)
+            _times(at[1], (active, 0, hidden, 1), panels_2, hidden, (out, to, d), count, d, True)
+
+
+@parallel_kernel
+def after_attention_gradient(
+    gradient, mixed, middle, before_gelu, sizes, panels, norm, panels_1, panels_2, at,
+    out, of_mixed, sums,
+):  # fmt: skip
+    """The gradients of x (in out) and of mixed, from that of what `after_attention` gives.
+
+    sums [chunks, size]: each chunk's gradients of W, b, the norm's weight and bias, W1, b1, W2, b2.
+    """
+    rows, d, hidden, chunk = sizes
+    for number in prange((rows + chunk - 1) // chunk):
+        normed, changes, mixed_panels = np.empty((3, BLOCK * d), np.float32)
+        active, entering = np.empty((2, BLOCK * hidden), np.float32)
+        kept = np.empty((2, BLOCK), np.float32)
+        mine = sums[number]
+        mine[:] = 0.0
+        weight, bias, rest = mine[: d * d], mine[d * d : d * (d + 1)], mine[d * (d + 1) :]
+        of_norm, rest = (rest[:d], rest[d : 2 * d]), rest[2 * d :]
+        weight_1, bias_1 = rest[: hidden * d], rest[hidden * d : hidden * (d + 1)]
+        rest = rest[hidden * (d + 1) :]
+        weight_2, bias_2 = rest[: d * hidden], rest[d * hidden :]
+        start = np.int64(number) * chunk
+        for first in range(start, min(start + chunk, rows), BLOCK):
+            count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
+            steps = (PANEL, count * PANEL)
+            _times(at[0], (gradient, to, d, 1), panels_2, d, (entering, 0, hidden), count, hidden,
+                   False)  # fmt: skip
+            gelu_gradient(entering, before_gelu, first * hidden, count, hidden, active, steps)
+            _add_products(at[0], (gradient, to, 1, d), active, count, weight_2, d, hidden)
+            add_rows(gradient, to, count, d, bias_2)
+            norm_rows(middle, to, count, d, norm, normed, steps, kept)
+            _add_products(at[1], (entering, 0, 1, hidden), normed, count, weight_1, hidden, d)
+            add_rows(entering, 0, count, hidden, bias_1)
+            _times(at[1], (entering, 0, hidden, 1), panels_1, hidden, (changes, 0, d), count, d,
+                   False)  # fmt: skip
+            norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
+            _to_panels(mixed, to, count, d, mixed_panels)
+            _add_products(at[1], (out, to, 1, d), mixed_panels, count, weight, d, d)
+            add_rows(out, to, count, d, bias)
+            _times(at[1], (out, to, d, 1), panels, d, (of_mixed, to, d), count, d, False)
+
+
+@parallel_kernel
+def add_chunks(sums, chunks, size, piece, out):
+    """out [size]: the sums of the chunks, in their order."""
+    for number in prange((size + piece - 1) // piece):
+        start = np.int64(number) * piece
+        for i in range(start, min(start + piece, size)):
+            added = sums[0, i]
+            for other in range(1, chunks):
+                added += sums[other, i]
+            out[i] = added
+
+
+@inline_kernel
+def _times(address, a, panels, depth, out, rows, columns, add):
+    """Rows times a matrix [depth, columns] in panels."""
+    product_at(address, a, (panels, 0, PANEL, depth * PANEL), depth, out, rows, columns, add)
+
+
+@inline_kernel
+def _add_products(address, a, panels, depth, sums, rows, columns):
+    """sums [rows, columns] += a [rows, depth] times ``depth`` rows in panels."""
+    product_at(
+        address,
+        a,
+        (panels, 0, PANEL, depth * PANEL),
+        depth,
+        (sums, 0, columns),
+        rows,
+        columns,
+        True,
+    )
+
+
+@inline_kernel
+def _fill(row, rows, columns, out, to):
+    """The same row again and again."""
+    for first in range(to, to + rows * columns, columns):
+        for c in range(0, columns, WIDTH):
+            store(out, first + c, load(row, c))
+
+
+@inline_kernel
+def _to_panels(x, at, rows, columns, out):
+    """out [columns / PANEL, rows, PANEL] of rows that lie at ``at``."""
+    for row in range(rows):
+        for c in range(0, columns, WIDTH):
+            to = c // PANEL * rows * PANEL + row * PANEL + c % PANEL
+            store(out, to, load(x, at + row * columns + c))

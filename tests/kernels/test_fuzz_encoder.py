@@ -1,0 +1,148 @@
+"""Arguments of any kind for the encoder layer's kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.kernels.odd_arguments import ODD, arrays, fuzz, odd_shapes, often, outcome
+from tfa_kernels import reference_encoder
+from tfa_kernels.encoder_layer import (
+    AfterAttention,
+    LayerNorm,
+    Linear,
+    after_attention,
+    after_attention_gradient,
+    before_attention,
+    before_attention_gradient,
+)
+
+THREADS = st.sampled_from([None, 1, 2])
+COLUMNS = st.sampled_from([32, 64])
+
+
+@st.composite
+def values(draw, shape):
+    """Numbers of both signs around 1 in an array of any kind, now and then a row of others."""
+    array = often(draw, arrays(often(draw, st.just(shape), odd_shapes)), ODD)
+    if isinstance(array, np.ndarray) and array.dtype == np.float32 and array.size:
+        made = np.sin(np.arange(array.size, dtype=np.float32) + draw(st.integers(0, 999)))
+        if array.flags.writeable:
+            array[...] = made.reshape(array.shape)
+            array[draw(st.integers(0, len(array) - 1)) if array.ndim else ...] *= draw(
+                st.sampled_from([0.0, -1.0, 4.0, 1e-40])
+            )
+    return array
+
+
+@st.composite
+def linears(draw, columns, d):
+    made = Linear(draw(values((columns, d))), draw(values((columns,))))
+    return often(draw, st.just(made), ODD | st.just(tuple(made)))
+
+
+@st.composite
+def norms(draw, d):
+    eps = often(draw, st.sampled_from([1e-5, 1, np.float32(0.1)]), ODD)
+    made = LayerNorm(draw(values((d,))), draw(values((d,))), eps)
+    return often(draw, st.just(made), ODD | st.just(tuple(made)))
+
+
+@st.composite
+def befores(draw):
+    rows, d, columns = draw(st.integers(0, 2)), draw(COLUMNS), draw(COLUMNS)
+    arguments = {
+        "x": draw(values((rows, often(draw, st.just(d), st.integers(0, 65))))),
+        "norm": draw(norms(d)),
+        "projection": draw(linears(columns, d)),
+        "num_threads": often(draw, THREADS, ODD),
+    }
+    return arguments, (rows, d, columns)
+
+
+@st.composite
+def afters(draw):
+    rows, d, hidden = draw(st.integers(0, 2)), draw(COLUMNS), draw(COLUMNS)
+    arguments = {
+        "x": draw(values((rows, often(draw, st.just(d), st.integers(0, 65))))),
+        "mixed": draw(values((rows, d))),
+        "output": draw(linears(d, d)),
+        "norm": draw(norms(d)),
+        "first": draw(linears(hidden, d)),
+        "second": draw(linears(d, hidden)),
+        "num_threads": often(draw, THREADS, ODD),
+    }
+    return arguments, (rows, d, hidden)
+
+
+def flattened(made):
+    """All arrays of a result, in turn."""
+    if isinstance(made, np.ndarray):
+        return [made]
+    parts = [part for part in made if isinstance(part, (np.ndarray, tuple))]
+    return [array for part in parts for array in flattened(part)]
+
+
+def assert_close(got, want):
+    """Within float32's rounding of sums of some hundred products of numbers up to tens."""
+    for a, b in zip(flattened(got), flattened(want), strict=True):
+        assert a.dtype == np.float32 and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max(initial=1.0))
+
+
+def without_threads(arguments):
+    return {name: value for name, value in arguments.items() if name != "num_threads"}
+
+
+@fuzz
+@given(befores())
+def test_before_attention(drawn):
+    arguments, _ = drawn
+    got = outcome(before_attention, arguments, list(arguments))
+    if got is not None:
+        assert_close(got, reference_encoder.before_attention(**without_threads(arguments)))
+
+
+@fuzz
+@given(befores(), st.data())
+def test_before_attention_gradient(drawn, data):
+    arguments, (rows, d, columns) = drawn
+    arguments["gradient"] = data.draw(values((rows, columns)))
+    arguments["passed"] = data.draw(values((rows, d)))
+    got = outcome(before_attention_gradient, arguments, list(arguments))
+    if got is not None:
+        want = reference_encoder.before_attention_gradient(**without_threads(arguments))
+        assert_close(got, want)
+
+
+@fuzz
+@given(afters(), st.booleans() | ODD)
+def test_after_attention(drawn, keep):
+    arguments, (rows, _, hidden) = drawn
+    got = outcome(after_attention, arguments | {"keep": keep}, list(arguments))
+    if got is not None:
+        assert got.before_gelu.shape == (rows if keep else 0, hidden)
+        want = reference_encoder.after_attention(**without_threads(arguments))
+        assert_close(got.out, want)
+
+
+@fuzz
+@given(afters(), st.data())
+def test_after_attention_gradient(drawn, data):
+    arguments, (rows, d, hidden) = drawn
+    gradient = data.draw(values((rows, d)))
+    made = outcome(after_attention, arguments, list(arguments))
+    if made is None:
+        made = AfterAttention(*(data.draw(values((rows, n))) for n in (d, d, hidden)))
+    elif data.draw(st.integers(0, 9)) == 5:
+        made = made._replace(middle=data.draw(values((rows, d))))
+        made = data.draw(st.just(made) | ODD)
+    x = arguments.pop("x")
+    given = arguments | {"gradient": gradient, "made": made}
+    got = outcome(after_attention_gradient, given, list(given))
+    if got is not None and isinstance(x, np.ndarray) and made.out.shape == x.shape:
+        plain = without_threads(arguments) | {"x": x, "gradient": gradient}
+        again = outcome(after_attention, arguments | {"x": x}, ["x", *arguments])
+        if again is not None and np.array_equal(again.middle, made.middle):
+            assert_close(got, reference_encoder.after_attention_gradient(**plain))

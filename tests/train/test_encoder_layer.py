@@ -1,0 +1,143 @@
+"""Encoder layers by kernels on a CPU against torch's own, and where they do not run."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from tfa_perf.baseline.model import TFATransformer
+from tfa_perf.config import ModelConfig
+from tfa_perf.train import encoder_layer as module
+from tfa_perf.train.model import WindowEncoder
+
+SHAPE = ModelConfig(d_model=32, nhead=2, num_layers=3, ffn_hidden=64, dropout=0.0)
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """The names of the kernels that have run."""
+    names = []
+    for name in module.kernels.__all__:
+        if name.islower():
+            kernel = getattr(module.kernels, name)
+
+            def spied(*args, name=name, kernel=kernel, **options):
+                names.append(name)
+                return kernel(*args, **options)
+
+            monkeypatch.setattr(module.kernels, name, spied)
+    return names
+
+
+def made(model_class, **options):
+    torch.manual_seed(3)
+    return model_class(5, SHAPE, **options)
+
+
+def loss_and_gradients(model, x):
+    loss = model(x).square().mean()
+    loss.backward()
+    return loss, {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_model_is_as_close_to_float64_as_torchs(overlapping, used):
+    ours, theirs = made(WindowEncoder), made(TFATransformer)
+    rows = torch.randn(60, 5)
+    x = rows.as_strided((40, 12, 5), (5, 5, 1)) if overlapping else torch.randn(40, 12, 5)
+    loss, gradients = loss_and_gradients(ours, x)
+    _, exact = loss_and_gradients(copy.deepcopy(theirs).double(), x.double())
+    want, plain = loss_and_gradients(theirs, x.contiguous())
+    torch.testing.assert_close(loss, want)
+    for name, gradient in gradients.items():
+        off, usual = (float((g - exact[name]).abs().max()) for g in (gradient, plain[name]))
+        # Torch's own is now and then exact by chance.
+        largest = float(exact[name].abs().max())
+        assert off <= 3 * usual + 10 * torch.finfo(torch.float32).eps * largest, name
+    assert used.count("after_attention_gradient") == 3
+    assert used.count("before_attention_gradient") == 2
+
+
+def test_without_gradients_the_same_comes_out(used):
+    model, x = made(WindowEncoder), torch.randn(40, 12, 5)
+    with_gradients = model(x)
+    with torch.no_grad():
+        assert torch.equal(model(x), with_gradients)
+    assert not any(name.endswith("gradient") for name in used)
+
+
+def test_parameters_that_are_frozen_get_no_gradient():
+    model, x = made(WindowEncoder), torch.randn(4, 12, 5)
+    whole = loss_and_gradients(copy.deepcopy(model), x)[1]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("norm" not in name)
+    _, gradients = loss_and_gradients(model, x)
+    for name, gradient in gradients.items():
+        assert gradient is None if "norm" in name else torch.equal(gradient, whole[name])
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    x = torch.randn(4, 12, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(made(WindowEncoder)(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_products_in_kernels_are_counted_like_torchs(monkeypatch):
+    model, x = made(WindowEncoder), torch.randn(16, 12, 5)
+
+    def flops():
+        with FlopCounterMode(display=False) as counter:
+            model(x).sum().backward()
+        return counter.get_flop_counts()
+
+    counted = flops()["Global"]
+    ours = {name: n for name, n in counted.items() if "tfa_perf" in str(name)}
+    rows, d, hidden = 16 * 12, 32, 64
+    assert {str(name).split(".")[-1]: n for name, n in ours.items()} == {
+        "before_attention": 2 * 2 * rows * d * 3 * d,
+        "before_attention_gradient": 2 * 4 * rows * d * 3 * d,
+        "window_attention": 2 * 4 * rows * 12 * d,
+        "window_attention_gradient": 2 * 8 * rows * 12 * d,
+        # The last layer goes on with the last row of each window.
+        "after_attention": 2 * (2 * rows + 16) * d * (d + 2 * hidden),
+        "after_attention_gradient": 4 * (2 * rows + 16) * d * (d + 2 * hidden),
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.double(),
+        lambda layer: setattr(layer, "activation", F.relu),
+        lambda layer: setattr(layer.dropout1, "p", 0.1),
+        lambda layer: setattr(layer, "linear1", torch.nn.Linear(32, 65)),
+    ],
+    ids=["float64", "relu", "dropout", "columns"],
+)
+def test_where_they_do_not_fit_torchs_own_run(change):
+    layer, x = made(WindowEncoder).encoder.layers[0], torch.randn(2, 3, 32)
+    assert module.in_kernels(layer, x)
+    change(layer)
+    assert not module.in_kernels(layer, x.to(layer.norm1.weight.dtype))
+
+
+def test_under_autocast_and_in_evaluation():
+    layer, x = made(WindowEncoder).encoder.layers[0], torch.randn(2, 3, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not module.in_kernels(layer, x)
+    assert not module.in_kernels(layer, x.bfloat16())
+    layer.dropout.p = 0.5
+    assert not module.in_kernels(layer, x)
+    assert module.in_kernels(layer.eval(), x)
+
+
+def test_a_compiled_model_goes_without_them(used):
+    model, x = made(WindowEncoder), torch.randn(4, 12, 5)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), made(TFATransformer)(x))
+    assert not used
