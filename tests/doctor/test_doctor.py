@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import torch
 
-from tfa_kernels import reference
+from tfa_kernels import reference, reference_attention, reference_encoder
 from tfa_perf.doctor import devices, libraries, permissions
 from tfa_perf.doctor.self_test import self_test
 
@@ -68,9 +68,12 @@ def test_a_kernel_that_is_wrong_is_named(monkeypatch):
 
     monkeypatch.setattr(reference, "build_features", other)
     monkeypatch.setattr(reference, "gather_windows", lambda X, s, w: np.zeros((len(s), w, 7)))
+    monkeypatch.setattr(reference_attention, "window_attention", lambda qkv, _: qkv[..., :16] + 1)
+    monkeypatch.setattr(reference_encoder, "after_attention", lambda x, *_: x)
     wrong = self_test().problem
     assert wrong == (
-        "not what the oracle gives: RSI (legacy), RSI (talib), gather_windows, gather to float16"
+        "not what the oracle gives: RSI (legacy), RSI (talib), gather_windows, gather to float16, "
+        "window_attention, encoder layer"
     )
 
 

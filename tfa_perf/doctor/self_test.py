@@ -5,11 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from tfa_kernels import build_features, gather_windows, reference
+from tfa_kernels import (
+    build_features,
+    encoder_layer,
+    gather_windows,
+    overlap_add,
+    reference,
+    reference_attention,
+    reference_encoder,
+    window_attention,
+    window_attention_gradient,
+)
 from tfa_kernels.ops import CONVENTIONS, OPS
 from tfa_kernels.order import permuted_range
 from tfa_perf.data.loader import WindowLoader
@@ -27,15 +38,16 @@ def self_test() -> Check:
     """Run all kernels twice: the first time compiles them. Names those that are wrong."""
     began = time.perf_counter()
     tests: list[Callable[[], list[str]]] = [partial(_features, each) for each in CONVENTIONS]
-    tests += _gather, _conversion, _order
+    tests += _gather, _conversion, _order, _attention, _encoder_layer, _overlap
     for test in tests:
         test()
     compiled = time.perf_counter()
     wrong = [name for test in tests for name in test()]
     took = time.perf_counter() - compiled
     found = (
-        f"{len(OPS)} ops in {len(CONVENTIONS)} conventions, gather, conversion and order: "
-        f"{took:.1f} s (the first run, which may compile, {compiled - began:.1f} s)"
+        f"{len(OPS)} ops in {len(CONVENTIONS)} conventions, gather, conversion, order, attention, "
+        f"encoder layer and overlapping windows: {took:.1f} s (the first run, which may compile, "
+        f"{compiled - began:.1f} s)"
     )
     if wrong:
         return Check(
@@ -92,3 +104,53 @@ def _order() -> list[str]:
     part = permuted_range(100, 200, count, keys, num_threads=1)
     same = np.array_equal(np.sort(order), np.arange(count)) and np.array_equal(order[100:200], part)
     return [] if same else ["order"]
+
+
+def _normal(*shape: int) -> Any:
+    return np.random.default_rng(shape).standard_normal(shape, dtype=np.float32)
+
+
+def _far(got: Any, wanted: Any) -> bool:
+    """Whether two results are further apart than float32 rounds sums of some hundred products."""
+    largest = np.abs(wanted).max(initial=1.0)
+    return got.shape != wanted.shape or not bool((np.abs(got - wanted) <= 1e-5 * largest).all())
+
+
+def _attention() -> list[str]:
+    qkv, gradient = _normal(2, _WINDOW, 3 * 16), _normal(2, _WINDOW, 16)
+    far = _far(window_attention(qkv, 2), reference_attention.window_attention(qkv, 2))
+    arguments = gradient, qkv, 2
+    wanted = reference_attention.window_attention_gradient(*arguments)
+    far |= _far(window_attention_gradient(*arguments), wanted)
+    return ["window_attention"] if far else []
+
+
+def _encoder_layer() -> list[str]:
+    d = encoder_layer.MULTIPLE
+    x, mixed, gradient = _normal(3, 5, d)
+    norm = encoder_layer.LayerNorm(1 + _normal(d), _normal(d))
+    linear = encoder_layer.Linear(_normal(d, d) / 6, _normal(d))
+    before, after = (x, norm, linear), (linear, norm, linear, linear)
+    made = encoder_layer.after_attention(x, mixed, *after)
+    got = encoder_layer.before_attention_gradient(gradient, *before, mixed)
+    got_after = encoder_layer.after_attention_gradient(gradient, mixed, made, *after)
+    wanted = reference_encoder.before_attention_gradient(gradient, *before, mixed)
+    wanted_after = reference_encoder.after_attention_gradient(gradient, x, mixed, *after)
+    pairs = [
+        (encoder_layer.before_attention(*before), reference_encoder.before_attention(*before)),
+        (made.out, reference_encoder.after_attention(x, mixed, *after)),
+        (got.x, wanted[0]),
+        (got.projection.weight, wanted[3]),
+        (got_after.x, wanted_after[0]),
+        (got_after.mixed, wanted_after[1]),
+        (got_after.first.weight, wanted_after[6]),
+    ]
+    return ["encoder layer"] if any(_far(*pair) for pair in pairs) else []
+
+
+def _overlap() -> list[str]:
+    windows = _normal(9, _WINDOW, 3)
+    wanted = np.zeros((9 + _WINDOW - 1, 3))
+    for w, window in enumerate(windows):
+        wanted[w : w + _WINDOW] += window
+    return ["overlap_add"] if _far(overlap_add(windows), wanted) else []
