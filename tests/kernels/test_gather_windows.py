@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfa_kernels import gather_windows, reference
+from tfa_kernels import gather_windows, reference, windows
 from tfa_kernels.windows import WindowGather
 
 DTYPES = ["float16", "float32", "float64", "int8", "uint16", "int64", "bool", "complex128"]
@@ -117,9 +117,15 @@ def test_num_threads_is_checked():
             gather_windows(table(5, 2), [0], 2, num_threads=bad)
 
 
+@pytest.fixture
+def stream_from_1_mb(monkeypatch):
+    """Batches go past the caches that are smaller than those that do."""
+    monkeypatch.setattr(windows, "_STREAM_BYTES", 2**20)
+
+
 @pytest.mark.parametrize("threads", [1, None])
 @pytest.mark.parametrize("columns", [1, 55, 64])
-def test_a_batch_larger_than_the_caches(columns, threads):
+def test_a_batch_larger_than_the_caches(columns, threads, stream_from_1_mb):
     X = table(3000, columns)
     starts = np.random.default_rng(1).integers(0, 2900, 20_000 // columns + 200)
     # Any address that float32 may have: lines of out begin anywhere in a window.
@@ -136,7 +142,7 @@ def test_a_batch_larger_than_the_caches(columns, threads):
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("out_dtype", ["float16", "float32", "float64", "uint16"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint16"])
-def test_conversion_on_the_way(dtype, out_dtype, scaled, large):
+def test_conversion_on_the_way(dtype, out_dtype, scaled, large, stream_from_1_mb):
     rng = np.random.default_rng(2)
     single = rng.standard_normal((400, 13)).astype(np.float32)
     single[5, 3], single[6, 4], single[7, 5] = np.nan, np.inf, 1e38
@@ -181,7 +187,7 @@ def test_conversion_refuses_what_it_cannot_do():
 @pytest.mark.parametrize("count", [0, 1, 20, 6000])
 @pytest.mark.parametrize("label_dtype", ["bool", "int16", "float32", "float64"])
 @pytest.mark.parametrize("out_dtype", [None, "float16"])
-def test_labels_with_the_windows(out_dtype, label_dtype, count):
+def test_labels_with_the_windows(out_dtype, label_dtype, count, stream_from_1_mb):
     X, labels = table(400, 13), np.arange(400).astype(label_dtype)
     labels.flags.writeable = False
     gather = WindowGather(X, 9, dtype=out_dtype, labels=labels, horizon=5)
