@@ -23,7 +23,7 @@ _KINDS = {
 # Windows that a thread takes at a time: fewer where a batch has few.
 _GROUP, _GROUPS = 64, 16
 # More than a shared cache keeps until somebody reads it: written past the caches. Smaller batches
-# take up to 1.5 times as long to gather and then read where they are not left there.
+# take up to 1.3 times as long to gather and then read where they are not left there.
 _STREAM_BYTES = 8 << 20
 _NO_LABELS = np.empty(0, np.uint8)
 

@@ -70,7 +70,7 @@ def train(tmp_path: Path) -> str:
 
 
 def test_a_trainer_that_waits_for_data(train: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["adopt", "--json", "--steps", "15", train, "0.01", "0.001"]) == 0
+    assert main(["adopt", "--json", "--steps", "15", train, "0.04", "0.001"]) == 0
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     # The program ended early, and as it would by sys.exit().

@@ -40,7 +40,7 @@ def done(
         with (folder / f"{method}.err").open("w") as err:
             result = run_profiled(
                 [str(SCRIPT), method, workers], folder / method, sampler=sampler,  # type: ignore[arg-type]
-                env=environment, stderr=err,
+                rate=200, env=environment, stderr=err,
             )  # fmt: skip
         return Done(result, (folder / f"{method}.err").read_text())
 

@@ -48,7 +48,7 @@ def test_ranks_of_torchrun(
         # Rank 1's backward, a few ms, may fall between samples; rank 0 waits in its own.
         long = {"forward", "backward"} if rank == 0 else {"forward"}
         assert long <= {s.frames[0] for s in inside}
-        assert (times.measured.phases["forward"] / 25 >= 0.025) == (rank == 1)
+        assert (times.measured.phases["forward"] / 25 >= 0.06) == (rank == 1)
     page = (tmp_path / "out" / "flame.html").read_text()
     assert "rank 0" in page
     assert "rank 1 (slowest)" in page

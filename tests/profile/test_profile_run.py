@@ -264,17 +264,14 @@ def test_interrupt_reaches_the_program_and_results_are_written(
         "    print('cleaned', flush=True)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfa_perf.profile", "--out=o", f"--sampler={sampler}", "--", path],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+        [sys.executable, "-m", "tfa_perf.profile", "--out=o", f"--sampler={sampler}", "--rate=100",
+         "--", path],
+        cwd=tmp_path, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    time.sleep(0.5)
+    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -291,8 +288,8 @@ def test_interrupt_reaches_the_program_and_results_are_written(
 def test_killed_program_still_gives_its_stacks(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    path = script("import time, os\ntime.sleep(0.5)\nos.kill(os.getpid(), 9)")
-    result = run_profiled([str(path)], tmp_path / "out", env=environment)
+    path = script("import time, os\ntime.sleep(1)\nos.kill(os.getpid(), 9)")
+    result = run_profiled([str(path)], tmp_path / "out", rate=100, env=environment)
     assert result.exit_code == 137
     assert result.times is None
     assert sum(s.weight for s in result.stacks) > 0.2
