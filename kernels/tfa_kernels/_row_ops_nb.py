@@ -24,7 +24,7 @@ from tfa_kernels._vectors_nb import (
 )
 
 LOG2_E = math.log2(math.e)
-_ONE, _HALF = np.float32(1.0), np.float32(0.5)
+_ONE = np.float32(1.0)
 
 
 @inline_kernel

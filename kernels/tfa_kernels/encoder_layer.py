@@ -45,8 +45,9 @@ __all__ = [
 Array = npt.NDArray[np.float32]
 
 # A chunk of rows has gradients of the weights of its own, which are added up: as many chunks as
-# keep threads evenly at work, of no fewer rows than make that sum a small part.
-_CHUNK_ROWS, _LEAST_ROWS, _CHUNKS = 768, 192, 8
+# keep threads evenly at work, of no fewer rows than make that sum a small part, and no more than
+# memory of a few dozen weights.
+_CHUNK_ROWS, _LEAST_ROWS, _CHUNKS, _MOST_CHUNKS = 768, 192, 8, 64
 _PIECE = 4096
 
 
@@ -255,7 +256,7 @@ def _addresses() -> tuple[int, int]:
 
 def _chunk(rows: int) -> int:
     many = max(_CHUNKS, rows // _CHUNK_ROWS // _CHUNKS * _CHUNKS)
-    chunks = max(1, min(rows // _LEAST_ROWS, many))
+    chunks = max(1, min(rows // _LEAST_ROWS, many, _MOST_CHUNKS))
     return max(1, -(-rows // chunks))
 
 

@@ -285,6 +285,26 @@ def test_interrupt_reaches_the_program_and_results_are_written(
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_interrupts_while_the_program_starts_up_are_not_lost(
+    script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    path = script("import time\nwhile True: time.sleep(0.01)")
+    command = [sys.executable, "-m", "tfa_perf.profile", "--sampler=none"]
+    for moment in range(6):
+        process = subprocess.Popen(
+            [*command, f"--out={moment}", "--", path], cwd=tmp_path, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.001)
+        time.sleep(0.005 * moment)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, printed
+
+
 def test_killed_program_still_gives_its_stacks(
     script: Callable[[str], Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -23,6 +23,7 @@ from tfa_perf.profile.spies import Spies
 Sampler = Literal["auto", "pyspy", "inprocess", "none"]
 SAMPLERS: tuple[Sampler, ...] = ("auto", "pyspy", "inprocess", "none")
 
+_NOT_STARTED = "the program did not start"
 _FLUSH_LIMIT_S = 30.0
 _LOOK_S = 0.2
 
@@ -44,18 +45,20 @@ def _keyboard_reaches_us() -> bool:
 
 
 @contextmanager
-def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
-    """Leave SIGINT, SIGTERM and SIGHUP to the program; we end when it does.
+def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[list[int]]:
+    """Leave SIGINT, SIGTERM and SIGHUP to the program; we end when it does. Yields those that came.
 
     What it has started, as workers of a fork server, which hear of nothing, ends with it.
     """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
 
     started: dict[int, str] = {}
 
     def forward(number: int, frame: object) -> None:
+        came.append(number)
         for process in child:
             started.update(descendants_of(process.pid))
         if number == signal.SIGINT and _keyboard_reaches_us():
@@ -66,7 +69,7 @@ def _signals_to(child: list[subprocess.Popen[Any]]) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, forward) for number in numbers}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -136,11 +139,16 @@ def _supervise(
     sampler: Sampler,
     rate: int,
     files: WorkFiles,
+    came: list[int],
 ) -> Ended:
-    """Attach the sampler to the waiting child, let it run, and end everything with it."""
-    spies, used, reason = None, "none", "the program did not start"
+    """Attach the sampler to the waiting child, let it run, and end everything with it.
+
+    A signal that has come before the child waits ends it: Python, while it starts up, may lose one,
+    or end of it with code 1.
+    """
+    spies, used, reason = None, "none", _NOT_STARTED
     try:
-        if ready.readline():
+        if ready.readline() and not came:
             spies, used, reason = _choose(sampler, child, rate, files)
             started = time.monotonic()
             # A child that a signal ended while it waited has closed its end.
@@ -149,6 +157,8 @@ def _supervise(
                 go.write(f"{order}\n".encode())
         else:
             started = time.monotonic()
+            if came:
+                child.kill()
         code = _wait(child, spies)
         wall_s = time.monotonic() - started
     finally:
@@ -189,11 +199,14 @@ def launch(
     with (
         os.fdopen(ready_in, "rb") as ready,
         os.fdopen(go_out, "wb", buffering=0) as go,
-        _signals_to(children),
+        _signals_to(children) as came,
     ):
         try:
             children.append(subprocess.Popen(target, pass_fds=(ready_out, go_in), **streams))
         finally:
             os.close(ready_out)
             os.close(go_in)
-        return _supervise(children[0], ready, go, sampler, rate, files)
+        ended = _supervise(children[0], ready, go, sampler, rate, files, came)
+    if ended.reason == _NOT_STARTED and came:
+        return ended._replace(code=128 + came[0])
+    return ended
