@@ -70,8 +70,9 @@ def check_norm(name: str, norm: Any, d: int) -> None:
     number = isinstance(norm.eps, (int, float, np.integer, np.floating))
     if not number or isinstance(norm.eps, bool):
         raise TypeError(f"{name}.eps must be a number, got {norm.eps!r}")
-    if not 0 <= norm.eps < np.inf:
-        raise ValueError(f"{name}.eps is {norm.eps}; a finite number from 0 is needed")
+    # The rows of a norm without it may be divided by 0.
+    if not (0 < norm.eps < np.inf and np.float32(norm.eps) > 0):
+        raise ValueError(f"{name}.eps is {norm.eps}; a finite number above 0 is needed, as 1e-5")
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

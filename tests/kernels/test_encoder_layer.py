@@ -202,6 +202,12 @@ NAMES = ("x", "mixed", "output", "norm", "first", "second")
         ({"norm": ARGUMENTS[3]._replace(eps="a")}, TypeError, "norm.eps must be a number, got 'a'"),
         ({"norm": ARGUMENTS[3]._replace(eps=-1)}, ValueError, "norm.eps is -1; a finite number"),
         ({"norm": ARGUMENTS[3]._replace(eps=math.nan)}, ValueError, "norm.eps is nan"),
+        ({"norm": ARGUMENTS[3]._replace(eps=1e-50)}, ValueError, "norm.eps is 1e-50; a finite"),
+        (
+            {"norm": ARGUMENTS[3]._replace(eps=0)},
+            ValueError,
+            "norm.eps is 0; a finite number above",
+        ),
         (
             {"norm": ARGUMENTS[3]._replace(weight=np.ones(31, "f4"))},
             ValueError,

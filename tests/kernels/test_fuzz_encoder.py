@@ -133,16 +133,15 @@ def test_after_attention_gradient(drawn, data):
     arguments, (rows, d, hidden) = drawn
     gradient = data.draw(values((rows, d)))
     made = outcome(after_attention, arguments, list(arguments))
+    whole = made is not None and data.draw(st.integers(0, 9)) != 5
     if made is None:
         made = AfterAttention(*(data.draw(values((rows, n))) for n in (d, d, hidden)))
-    elif data.draw(st.integers(0, 9)) == 5:
+    elif not whole:
         made = made._replace(middle=data.draw(values((rows, d))))
         made = data.draw(st.just(made) | ODD)
     x = arguments.pop("x")
     given = arguments | {"gradient": gradient, "made": made}
     got = outcome(after_attention_gradient, given, list(given))
-    if got is not None and isinstance(x, np.ndarray) and made.out.shape == x.shape:
+    if got is not None and whole:
         plain = without_threads(arguments) | {"x": x, "gradient": gradient}
-        again = outcome(after_attention, arguments | {"x": x}, ["x", *arguments])
-        if again is not None and np.array_equal(again.middle, made.middle):
-            assert_close(got, reference_encoder.after_attention_gradient(**plain))
+        assert_close(got, reference_encoder.after_attention_gradient(**plain))
