@@ -46,6 +46,19 @@ def arrays(draw, shape):
 
 
 odd_shapes = st.sampled_from([(), (5,), (3, 2, 2), (0, 0), (1, 1)])
+_FACTORS = st.sampled_from([0.0, -1.0, 4.0, 1e-40])
+
+
+@st.composite
+def tables(draw, shape):
+    """Small numbers of both signs in an array of any kind, now and then a row of others."""
+    array = often(draw, arrays(often(draw, st.just(shape), odd_shapes)), ODD)
+    if isinstance(array, np.ndarray) and array.dtype == np.float32 and array.size:
+        made = np.sin(np.arange(array.size, dtype=np.float32) + draw(st.integers(0, 999)))
+        if array.flags.writeable:
+            array[...] = made.reshape(array.shape)
+            array[draw(st.integers(0, len(array) - 1)) if array.ndim else ...] *= draw(_FACTORS)
+    return array
 
 
 def outcome(function, arguments, names):

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernels.odd_arguments import ODD, arrays, fuzz, odd_shapes, often, outcome
+from tests.kernels.odd_arguments import ODD, arrays, fuzz, odd_shapes, often, outcome, tables
 from tfa_kernels import (
     overlap_add,
     reference_attention,
@@ -17,19 +17,6 @@ from tfa_kernels import (
 )
 
 THREADS = st.sampled_from([None, 1, 2])
-VALUES = st.sampled_from([0.0, -1.0, 4.0, 1e-40])
-
-
-@st.composite
-def tables(draw, shape):
-    """Small numbers of both signs in an array of any kind, now and then a row of others."""
-    array = often(draw, arrays(often(draw, st.just(shape), odd_shapes)), ODD)
-    if isinstance(array, np.ndarray) and array.dtype == np.float32 and array.size:
-        made = np.sin(np.arange(array.size, dtype=np.float32) + draw(st.integers(0, 999)))
-        if array.flags.writeable:
-            array[...] = made.reshape(array.shape)
-            array[draw(st.integers(0, len(array) - 1)) if array.ndim else ...] *= draw(VALUES)
-    return array
 
 
 @st.composite
