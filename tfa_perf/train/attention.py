@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tfa_perf.train.cpu_attention import CpuAttention
 
-__all__ = ["attention", "last_attention"]
+__all__ = ["attention", "have_kernels", "in_short_windows", "last_attention"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +52,22 @@ def last_attention(query: Tensor, kv: Tensor, heads: int, *, dropout: float = 0.
     return _last_by_torch(query, kv, heads, dropout)
 
 
+def in_short_windows(rows: int, width: int) -> bool:
+    """Whether the kernels for a CUDA device take windows of ``rows`` and heads of ``width``."""
+    return rows <= LONGEST and rows * width <= LARGEST
+
+
+def have_kernels(device: torch.device) -> bool:
+    """Whether Triton's kernels run on a CUDA ``device``."""
+    # What torch.compile makes of a model on such a device is Triton's as well.
+    return torch.compiler.is_compiling() or _kernels(device) is not None
+
+
 def _short(rows: Tensor, width: int, dropout: float) -> bool:
     return (
         rows.is_cuda
         and rows.dtype in (torch.bfloat16, torch.float16)
-        and rows.shape[1] <= LONGEST
-        and rows.shape[1] * width <= LARGEST
+        and in_short_windows(rows.shape[1], width)
         and not dropout
     )
 

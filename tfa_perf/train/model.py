@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tfa_perf.config import ModelConfig
-from tfa_perf.train import encoder_layer
+from tfa_perf.train import cuda_encoder, encoder_layer
 from tfa_perf.train.attention import attention, join_heads, last_attention, split_heads
 from tfa_perf.train.linear import linear
 from tfa_perf.train.overlap import shared_rows, windows_of
@@ -59,7 +59,7 @@ class WindowEncoder(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, 1)
-        self._positions = config.positions
+        self.positions = config.positions
         if config.positions == "learned":
             if window is None:
                 raise ValueError("window: learned positions need the window's rows, got None")
@@ -71,16 +71,18 @@ class WindowEncoder(nn.Module):
             self.register_buffer("_frequencies", frequencies, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if cuda_encoder.in_kernels(self, x):
+            return cuda_encoder.logits(self, x)
         *front, last = self.encoder.layers
         rotation = None
-        rows = shared_rows(x) if front and self._positions == "none" else None
+        rows = shared_rows(x) if front and self.positions == "none" else None
         if rows is not None:
             h = _first_layer(front.pop(0), self._projected(rows), x.shape[1])
         else:
             h = self._projected(x)
-        if self._positions == "learned":
+        if self.positions == "learned":
             h = h + self._last_positions(x.shape[1])
-        elif self._positions == "rotary":
+        elif self.positions == "rotary":
             rotation = self._rotation(x.shape[1])
         for layer in front:
             qkv, h = _before_attention(layer, h)
