@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tfa_perf.config import ConfigError
+from tfa_perf.train.captured_update import ClippedAdamW
 from tfa_perf.train.feed import BatchFeed, Feed, RowFeed, resident
 from tfa_perf.train.step import TrainStep
 from tfa_perf.train.warm_up import restored
@@ -111,7 +112,7 @@ class FixedShapeStep(TrainStep):
     def _body(self) -> None:
         assert self._feed is not None
         self._step(self._feed.batches())
-        self._loss_sum.add_(self._loss * self._feed.windows)
+        self._loss_sum.addcmul_(self._loss, self._feed.windows)
 
 
 class GraphStep(FixedShapeStep):
@@ -153,6 +154,7 @@ class GraphStep(FixedShapeStep):
         self._constants = self._read_constants()
         self._stream = torch.cuda.Stream(self.device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._fused = ClippedAdamW(self.optimizer, self._parameters, self._clip_norm)
         self._captured: tuple[Any, ...] = ()
 
     def _changed(self, what: str) -> None:
@@ -197,7 +199,15 @@ class GraphStep(FixedShapeStep):
                 f"graph: the step cannot be captured ({error}); a model must neither read values "
                 "from the device nor choose shapes by them; change it, or use graph=False"
             ) from error
+        self._fused.fill_table()
         self._graph, self._captured = graph, self._addresses()
+
+    def _update(self) -> None:
+        # The first warm-up step is the optimizer's own, which makes its state.
+        if self._fused.fits():
+            self._fused.step()
+        else:
+            super()._update()
 
     def _warm_up(self) -> None:
         loss_sum = self._loss_sum.clone()
@@ -214,12 +224,14 @@ class GraphStep(FixedShapeStep):
 
     def _addresses(self) -> tuple[Any, ...]:
         """All that the graph refers to from outside its own memory."""
+        # At every step: model.parameters() and buffers() would take the host twice as long.
+        modules = list(self.model.modules())
+        tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
         state = self.optimizer.state
-        tensors = [*self.model.parameters(), *self.model.buffers()]
         tensors += [t for p in self._parameters for t in state[p].values()]
         return (
-            [(t.data_ptr(), t.dtype) for t in tensors],
-            [m.training for m in self.model.modules()],
+            [(t.data_ptr(), t.dtype) for t in tensors if t is not None],
+            [m.training for m in modules],
         )
 
     def _keep_lr_tensors(self) -> None:
