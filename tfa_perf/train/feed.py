@@ -47,7 +47,7 @@ class Feed(Protocol):
     number of windows; ``batches`` then computes x, y and the weights of the windows (1 / windows
     of all, and 0 for padding) from those addresses alone. ``fits`` says whether a group has the
     sizes, dtypes and shapes of this feed. ``capacity`` is the number of windows with padding,
-    ``windows`` that of all ranks without, int64 on the device.
+    ``windows`` that of all ranks without, float32 on the device.
     """
 
     capacity: int
@@ -65,27 +65,31 @@ class RowFeed:
         self, source: Resident, batch_size: int, batches: int, device: torch.device
     ) -> None:
         self._gather, self._batch_size = source.gather, batch_size
-        # The row numbers, how many of them count, and the windows of all: one copy for them.
         self.capacity = batches * batch_size
-        self._rows = torch.zeros(self.capacity + 2, dtype=torch.int64, device=device)
-        self._own, self.windows = self._rows[-2:]
+        # The row numbers and, as float32, their weights and the windows of all: one copy for them.
+        numbers = self.capacity // 2 + 1
+        self._sent = torch.zeros(self.capacity + numbers, dtype=torch.int64, device=device)
+        self._rows, rest = self._sent.split([self.capacity, numbers])
+        rest = rest.view(torch.float32)
+        self._weights, self.windows = rest[: self.capacity].unsqueeze(1), rest[self.capacity]
 
     def fits(self, group: Sequence[NDArray[np.int64]]) -> bool:
         return sum(map(len, group)) <= self.capacity
 
     def fill(self, group: Sequence[NDArray[np.int64]], of_all: int | None = None) -> int:
         own = sum(map(len, group))
-        rows = torch.empty(len(self._rows), dtype=torch.int64, pin_memory=self._rows.is_cuda)
-        view = rows.numpy()
-        np.concatenate(group, out=view[:own])
-        view[own:-2] = view[0]
-        view[-2:] = own, of_all or own
-        self._rows.copy_(rows, non_blocking=True)
+        sent = torch.empty(len(self._sent), dtype=torch.int64, pin_memory=self._sent.is_cuda)
+        rows, rest = np.split(sent.numpy(), [self.capacity])
+        np.concatenate(group, out=rows[:own])
+        rows[own:] = rows[0]
+        weights, windows = np.split(rest.view(np.float32)[: self.capacity + 1], [self.capacity])
+        windows[:] = of_all or own
+        weights[:own], weights[own:] = 1 / (of_all or own), 0
+        self._sent.copy_(sent, non_blocking=True)
         return own
 
     def batches(self) -> Iterator[Batch]:
-        rows, weights = self._rows[:-2], _weights(self._own, self.windows, self.capacity)
-        for ends, weight in _split(self._batch_size, rows, weights):
+        for ends, weight in _split(self._batch_size, self._rows, self._weights):
             yield *self._gather(ends), weight
 
 
@@ -104,8 +108,8 @@ class BatchFeed:
         self.capacity = batches * batch_size
         self._x = x.new_zeros((self.capacity, *x.shape[1:]), device=device)
         self._y = y.new_zeros((self.capacity, *y.shape[1:]), device=device)
-        self._own = torch.zeros((), dtype=torch.int64, device=device)
-        self.windows = self._own.clone()
+        self._weights = torch.zeros((self.capacity, 1), device=device)
+        self.windows = torch.zeros((), device=device)
 
     def fits(self, group: Sequence[tuple[Tensor, Tensor]]) -> bool:
         return sum(len(x) for x, _ in group) <= self.capacity and all(
@@ -124,19 +128,13 @@ class BatchFeed:
         # A weight of zero does not silence a NaN left over from an earlier group.
         self._x[first:].zero_()
         self._y[first:].zero_()
-        self._own.fill_(first)
+        self._weights[:first] = 1 / (of_all or first)
+        self._weights[first:] = 0
         self.windows.fill_(of_all or first)
         return first
 
     def batches(self) -> Iterator[Batch]:
-        weights = _weights(self._own, self.windows, self.capacity)
-        yield from _split(self._batch_size, self._x, self._y, weights)
-
-
-def _weights(own: Tensor, windows: Tensor, padded: int) -> Tensor:
-    """[padded, 1]: 1 / windows for ``own`` of them, then 0."""
-    counted = torch.arange(padded, device=windows.device) < own
-    return (counted / windows).unsqueeze(1)
+        yield from _split(self._batch_size, self._x, self._y, self._weights)
 
 
 def _split(size: int, *tensors: Tensor) -> Iterator[Any]:

@@ -200,14 +200,20 @@ class TrainStep:
 
     def _step(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
         """Forward, backward, clip and update for batches (x, y, weights of the windows)."""
-        self._loss.zero_()
+        total: Tensor | None = None
         for batch in batches:
             size = self._micro_batch or len(batch[0])
             for x, y, weight in zip(*(part.split(size) for part in batch), strict=True):
                 loss = self._forward(x)(x, y, weight)
                 loss.backward()
-                self._loss.add_(loss.detach())
+                loss = loss.detach()
+                total = self._loss.copy_(loss) if total is None else total.add_(loss)
+        if total is None:
+            self._loss.zero_()
         self._ranks.sum_gradients(self._parameters, self._loss)
+        self._update()
+
+    def _update(self) -> None:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self.optimizer.step()
