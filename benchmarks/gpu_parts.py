@@ -104,6 +104,12 @@ def gather(config: Config, X: np.ndarray, y: np.ndarray) -> float:
 
 def captured_ms(call: Callable[[], object], repeats: int = 20) -> float:
     """Without the host's time to launch: the median of replays of one graph."""
+    graph = graph_of(call, repeats)
+    return statistics.median(event_ms(graph.replay, 1) for _ in range(9)) / repeats
+
+
+def graph_of(call: Callable[[], object], repeats: int) -> torch.cuda.CUDAGraph:
+    """``repeats`` calls, one behind the other."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -113,7 +119,7 @@ def captured_ms(call: Callable[[], object], repeats: int = 20) -> float:
     with torch.cuda.graph(graph):
         for _ in range(repeats):
             call()
-    return statistics.median(event_ms(graph.replay, 1) for _ in range(9)) / repeats
+    return graph
 
 
 def event_ms(call: Callable[[], object], repeats: int = 50) -> float:

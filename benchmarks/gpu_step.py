@@ -103,10 +103,12 @@ def main() -> None:
         host = host_time(sides[name, "graph, compiled"])
         record.setdefault("host_ms", {})[name] = host
         console.print(f"{name}: the host takes {host:.3f} ms to issue a captured step")
-    if args.kernels:
-        for name in args.configs:
-            console.print(f"{name}, kernels of 10 captured steps")
-            console.print(kernels(sides[name, "graph, compiled"]), highlight=False)
+        launches, busy, table = kernels(sides[name, "graph, compiled"])
+        record.setdefault("launches", {})[name] = launches
+        record.setdefault("kernels_ms", {})[name] = busy
+        console.print(f"{name}: {launches:g} launches a captured step, {busy:.3f} ms of kernels")
+        if args.kernels:
+            console.print(table, highlight=False)
     if args.out is not None:
         args.out.write_text(json.dumps(record, indent=1))
 
@@ -247,12 +249,17 @@ def host_time(side: Side, steps: int = 20) -> float:
     return took
 
 
-def kernels(side: Side) -> str:
+def kernels(side: Side, steps: int = 10) -> tuple[float, float, str]:
+    """Launches and ms of kernels a step, and a table of them."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        run(side, 10)
-    return profile.key_averages().table(
-        sort_by="self_cuda_time_total", row_limit=25, max_name_column_width=60
+        run(side, steps)
+    averages = profile.key_averages()
+    launched = [e for e in averages if e.self_device_time_total]
+    return (
+        sum(e.count for e in launched) / steps,
+        sum(e.self_device_time_total for e in launched) / steps / 1e3,
+        averages.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=60),
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "README",
     "SECTIONS",
     "before_and_after",
+    "gpu_attention",
     "gpu_steps",
     "markers",
     "others",
@@ -106,12 +107,37 @@ def _steps(run: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield config, way, f"{median(times):.2f}", str(paired_ratio(as_written, times))
 
 
+def gpu_attention(results: Path) -> str:
+    """Markdown of what ``python -m benchmarks.attention_table`` timed, a file for each GPU."""
+    parts = []
+    for path in sorted((results / "attention").glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        times = {(s["kind"], s["rows"], s["width"]): s["ms"] for s in run["sizes"]}
+        # Columns as they were timed: by what is asked for and by width of a head.
+        columns = list(dict.fromkeys((kind, width) for kind, _, width in times))
+        headings = ("rows", *(f"{kind}, head {width}" for kind, width in columns))
+        parts += [f"{run['device']}, torch {run['torch']}: `python -m benchmarks.attention_table`"]
+        table = [
+            (str(rows), *(_over_ours(times.get((kind, rows, width))) for kind, width in columns))
+            for rows in dict.fromkeys(rows for _, rows, _ in times)
+        ]
+        parts += ["", *_markdown(headings, table)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _over_ours(times: Sequence[tuple[float, float]] | None) -> str:
+    if times is None:
+        return "torch's"
+    ours, others = zip(*times, strict=True)
+    return str(paired_ratio(others, ours))
+
+
 SECTIONS: dict[str, dict[str, Callable[[Path], str]]] = {
     "README.md": {
         "before and after": before_and_after,
         "verdicts": claims_summary,
     },
-    "results.md": {"others": others, "GPU steps": gpu_steps},
+    "results.md": {"others": others, "GPU steps": gpu_steps, "GPU attention": gpu_attention},
     "claims.md": {"claims": claims_page},
     "scaling.md": {"scaling": scaling_page},
 }
