@@ -23,7 +23,7 @@ bench: $(VENV)/.installed-dev
 
 # Each part by itself, and the processes that it may take: make nightly-fuzz JOBS=16
 JOBS ?= 2
-NIGHTLY := nightly-long nightly-fuzz nightly-bounds nightly-coverage nightly-tbb
+NIGHTLY := nightly-long nightly-fuzz nightly-bounds nightly-coverage nightly-tbb nightly-triton
 .PHONY: $(NIGHTLY)
 $(NIGHTLY): export OMP_WAIT_POLICY = passive
 $(NIGHTLY): export NUMBA_NUM_THREADS = 2
@@ -38,7 +38,7 @@ nightly-fuzz: $(VENV)/.installed-dev
 	seq $(JOBS) | TFA_PERF_FUZZ_EXAMPLES=$$((20000 / $(JOBS) + 1)) xargs -P $(JOBS) -I SEED \
 		$(BIN)/python -m pytest --hypothesis-seed SEED -p no:cacheprovider \
 		tests/kernels/test_fuzz.py tests/kernels/test_fuzz_attention.py \
-		tests/kernels/test_fuzz_user_ops.py
+		tests/kernels/test_fuzz_encoder.py tests/kernels/test_fuzz_user_ops.py
 
 nightly-bounds: $(VENV)/.installed-dev
 	rm -rf $(VENV)/checked
@@ -56,6 +56,12 @@ nightly-tbb: $(VENV)/.installed-dev
 	$(PIP) --prefix $(VENV)/tbb tbb
 	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -c "from numba.np.ufunc import tbbpool"
 	LD_LIBRARY_PATH=$(VENV)/tbb/lib $(BIN)/python -m pytest tests/kernels/test_jit_policy.py -k tbb
+
+# Triton's interpreter does not know the numpy of the rest.
+nightly-triton: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade --target $(VENV)/triton \
+		triton==3.6.0 numpy==2.3.5
+	TRITON_INTERPRET=1 PYTHONPATH=$(VENV)/triton $(BIN)/python -m pytest tests/interpreted
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -62,7 +62,11 @@ def test_it_does_what_torch_does(clip_norm):
             if b.grad is not None:
                 torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-7)
             for name, value in reference.state[b].items():
-                torch.testing.assert_close(own.state[a][name], value, rtol=1e-4, atol=1e-6)
+                # Sums of numbers of either sign: rounding is that of the largest.
+                largest = float(value.abs().max())
+                torch.testing.assert_close(
+                    own.state[a][name], value, rtol=1e-5, atol=1e-6 * largest
+                )
 
 
 def test_a_gradient_that_is_no_number_shows_everywhere():
@@ -99,6 +103,9 @@ def test_what_it_cannot_take_is_torchs(monkeypatch):
     assert not ClippedAdamW(made, own, 1.0).fits()
     monkeypatch.undo()
     own[1].grad = own[1].grad.t().contiguous().t()
+    assert not ClippedAdamW(made, own, 1.0).fits()
+    own[1].grad = own[1].grad.contiguous()
+    made.param_groups[0]["betas"] = (0.0, 0.9)
     assert not ClippedAdamW(made, own, 1.0).fits()
     adam = torch.optim.Adam(own, lr=torch.tensor(1e-2, device="cuda"), capturable=True)
     adam.step()

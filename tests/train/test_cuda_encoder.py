@@ -173,6 +173,13 @@ def test_kernels_run_where_they_fit_and_only_there(monkeypatch):
     assert not taken(model(55, REPORT, ffn_hidden=200), x)
     assert not taken(model(55, REPORT, positions="rotary"), x)
     assert not taken(model(55, REPORT, nhead=1), x)
+    other = model(55, REPORT)
+    other.head = torch.nn.Sequential(other.head, torch.nn.Tanh())
+    assert not taken(other, x)
+    # What does not fit the model is for torch to refuse.
+    with pytest.raises(RuntimeError, match="shapes"):
+        taken(fits, drawn(4, 48, 54))
+    assert not used
 
 
 def test_on_a_cpu_they_are_not_taken():

@@ -142,9 +142,7 @@ def forward(qkv: torch.Tensor, heads: int) -> torch.Tensor:
     return out
 
 
-def backward(
-    gradient: torch.Tensor, qkv: torch.Tensor, heads: int, *, warps: int | None = None
-) -> torch.Tensor:
+def backward(gradient: torch.Tensor, qkv: torch.Tensor, heads: int) -> torch.Tensor:
     """Contiguous gradient [b, T, d] of what ``forward`` gave -> that of ``qkv``."""
     windows, rows, columns = qkv.shape
     width = columns // (3 * heads)

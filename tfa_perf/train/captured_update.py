@@ -43,6 +43,7 @@ class ClippedAdamW:
             type(self._optimizer) is torch.optim.AdamW
             and not any(group[name] for group in groups for name in _OTHERWISE)
             and all(isinstance(group["lr"], Tensor) and group["lr"].is_cuda for group in groups)
+            and all(isinstance(b, float) and 0 < b < 1 for group in groups for b in group["betas"])
             and set(map(id, changed)) == {id(p) for p in self._all if p.grad is not None}
             and sum(p.numel() for p in changed) <= MOST
             and all(map(self._is_plain, changed))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import gelu
 
 from tfa_perf.train.attention import have_kernels, in_short_windows
 
@@ -32,46 +32,61 @@ def in_kernels(model: WindowEncoder, x: Tensor) -> bool:
     """
     if not x.is_cuda or torch.version.hip is not None:
         return False
-    d, layers = model.proj.out_features, list(model.encoder.layers)
+    return (
+        _fits(model, x)
+        and torch.is_autocast_enabled("cuda")
+        and torch.get_autocast_dtype("cuda") in _HALVES
+        and torch.cuda.get_device_properties(x.device).major == _CAPABILITY
+        and all(
+            p.dtype == torch.float32 and p.device == x.device and p.is_contiguous()
+            for p in model.parameters()
+        )
+        and have_kernels(x.device)
+    )
+
+
+def _fits(model: WindowEncoder, x: Tensor) -> bool:
+    """Whether the model is what the kernels compute, and x what it takes."""
+    d, F = model.proj.weight.shape
+    layers = list(model.encoder.layers)
     norms = [model.norm, *(norm for layer in layers for norm in (layer.norm1, layer.norm2))]
     return (
         x.dtype == torch.float32
+        and x.dim() == 3
+        and x.shape[-1] == F
         and x.numel() > 0
         and x.stride(-1) == 1
         and not x.requires_grad
-        and torch.is_autocast_enabled("cuda")
-        and torch.get_autocast_dtype("cuda") in _HALVES
         and model.positions == "none"
-        and max(x.shape[-1], d) <= _MOST_COLUMNS
+        and max(F, d) <= _MOST_COLUMNS
         and in_short_windows(x.shape[1], d // layers[0].self_attn.num_heads)
         and all(n % _MULTIPLE == 0 for n in layers[0].linear1.weight.shape)
-        and all(p.dtype == torch.float32 and p.is_contiguous() for p in model.parameters())
         and all(map(_plain, layers))
-        and all(norm.eps == model.norm.eps for norm in norms)
-        and torch.cuda.get_device_properties(x.device).major == _CAPABILITY
-        and have_kernels(x.device)
+        and all(type(norm) is nn.LayerNorm and norm.eps == norms[0].eps for norm in norms)
+        and type(model.head) is nn.Linear
+        and model.head.out_features == 1
     )
 
 
 def _plain(layer: nn.TransformerEncoderLayer) -> bool:
     dropouts: tuple[Any, ...] = (layer.dropout, layer.dropout1, layer.dropout2)
     dropped = layer.self_attn.dropout or any(module.p for module in dropouts)
-    return layer.activation is F.gelu and not (layer.training and dropped)
+    return layer.activation is gelu and not (layer.training and dropped)
 
 
-def logits(model: WindowEncoder, x: Tensor) -> Tensor:
+def logits(model: WindowEncoder, x: Tensor, dtype: torch.dtype) -> Tensor:
     """What ``model`` gives for windows x [b, T, F]: [b, 1], float32.
 
-    Weights of products are rounded as by autocast, their gradients summed in float32. Of the last
-    layer, only what the last rows need is computed.
+    What products are made of, and what is written between them, is rounded to ``dtype``; gradients
+    of parameters are summed in float32. Of the last layer, only what the last rows need is
+    computed.
     """
     parameters = [model.proj.weight, model.proj.bias]
     for layer in model.encoder.layers:
         parameters += _parameters(layer)
     parameters += [model.norm.weight, model.norm.bias, model.head.weight, model.head.bias]
     heads = model.encoder.layers[0].self_attn.num_heads
-    kind = torch.get_autocast_dtype("cuda")
-    return _encode(x.detach(), parameters, heads, model.norm.eps, kind)[0]
+    return _encode(x.detach(), parameters, heads, model.norm.eps, dtype)[0]
 
 
 def _parameters(layer: nn.TransformerEncoderLayer) -> list[Tensor]:
@@ -100,8 +115,8 @@ def _encode(
 def _(
     x: Tensor, parameters: list[Tensor], heads: int, eps: float, dtype: torch.dtype
 ) -> list[Tensor]:
-    windows, T, features = x.shape
-    d, rows = len(parameters[0]), windows * T
+    windows, T, _ = x.shape
+    (d, features), rows = parameters[0].shape, windows * T
     weights = sum(p.numel() for p in parameters[:-4] if p.dim() == 2)
     padded = max(16, 1 << (features - 1).bit_length())
     shapes: list[tuple[int, ...]] = [(weights,), (rows, padded)]

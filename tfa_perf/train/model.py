@@ -26,7 +26,9 @@ class WindowEncoder(nn.Module):
     ``scaled_dot_product_attention``; the last layer computes its query, attention output and
     feed-forward for the last position only, the only one that the head reads; and on a CPU that
     layer projects no keys and values, see `_mix_last`, linear layers are those of `linear`, and
-    windows that overlap in memory have their rows projected once, see `shared_rows`.
+    windows that overlap in memory have their rows projected once, see `shared_rows`. Under
+    autocast on an H100 or H200 all of it is a few kernels, see `cuda_encoder`, and the logits are
+    float32; no submodule is called, so hooks on them are not.
 
     The legacy model knows no positions. ``config.positions`` adds them: "rotary" turns queries
     and keys by an angle per row of distance (Su et al. 2021, RoFormer, eq. 34) and adds no
@@ -72,7 +74,7 @@ class WindowEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if cuda_encoder.in_kernels(self, x):
-            return cuda_encoder.logits(self, x)
+            return cuda_encoder.logits(self, x, torch.get_autocast_dtype("cuda"))
         *front, last = self.encoder.layers
         rotation = None
         rows = shared_rows(x) if front and self.positions == "none" else None

@@ -1,0 +1,112 @@
+"""The Triton kernels in Triton's interpreter, on machines without a GPU: `make nightly-triton`.
+
+Products are exact in float32 there, so results are compared closely with float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tfa_perf.config import ModelConfig
+from tfa_perf.train import cuda_encoder
+from tfa_perf.train.captured_update import ClippedAdamW
+from tfa_perf.train.model import WindowEncoder
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1", reason="needs Triton's interpreter"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_device():
+    """What the launchers ask of a device; few programs, so that each has several blocks."""
+    from tfa_perf.train import _layer_triton, _linear_gradient_triton
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        for module in (_layer_triton, _linear_gradient_triton):
+            patch.setattr(module, "multiprocessors", lambda _: 3)
+        yield
+
+
+def model(features, *, d, heads, layers, hidden):
+    shape = {"d_model": d, "nhead": heads, "num_layers": layers, "ffn_hidden": hidden}
+    own = WindowEncoder(features, ModelConfig(dropout=0.0, **shape))
+    for parameter in own.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, std=0.3)
+    return own
+
+
+def errors(own, x, given):
+    """Norms of differences from float64 over norms: the logits' and each gradient's."""
+    logits = cuda_encoder.logits(own, x, torch.float32)
+    got = [logits.detach(), *torch.autograd.grad(logits, list(own.parameters()), given)]
+    exact = copy.deepcopy(own).double()
+    logits = exact(x.double())
+    want = [logits, *torch.autograd.grad(logits, list(exact.parameters()), given.double())]
+    return [float(((a - b).norm() / b.norm()).detach()) for a, b in zip(got, want, strict=True)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    windows=st.integers(2, 9),
+    rows=st.integers(1, 20),
+    features=st.integers(1, 40),
+    width=st.sampled_from([4, 8, 16]),
+    heads=st.sampled_from([4, 8, 12]),
+    layers=st.integers(1, 3),
+    hidden=st.sampled_from([16, 48, 64, 96]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_model_is_close_to_float64(windows, rows, features, width, heads, layers, hidden, seed):
+    torch.manual_seed(seed)
+    d = width * heads
+    own = model(features, d=d, heads=heads, layers=layers, hidden=hidden)
+    x, given_ = torch.randn(windows, rows, features), torch.randn(windows, 1)
+    assert max(errors(own, x, given_)) < 1e-4
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_more_rows_than_programs(overlapping):
+    torch.manual_seed(0)
+    own = model(55, d=64, heads=4, layers=2, hidden=128)
+    table = torch.randn(150, 55)
+    x = table.as_strided((100, 48, 55), (55, 55, 1)) if overlapping else torch.randn(100, 48, 55)
+    assert max(errors(own, x, torch.randn(100, 1))) < 1e-5
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0, 1e6])
+def test_clip_and_update_are_torchs(clip_norm):
+    both = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        own = [nn.Parameter(torch.randn(shape)) for shape in [(3, 7), (50, 70), (1,), (2049,)]]
+        groups = [{"params": own[:3], "betas": (0.8, 0.95)}, {"params": own[3:], "eps": 1e-4}]
+        both.append((own, torch.optim.AdamW(groups, lr=torch.tensor(1e-2), weight_decay=0.1)))
+    (theirs, reference), (ours, optimizer) = both
+    kernels = ClippedAdamW(optimizer, ours, clip_norm)
+    for p in ours:
+        zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[p] = {"step": torch.tensor(0.0), **zeros}
+    for step in range(20):
+        for a, b in zip(theirs, ours, strict=True):
+            a.grad = torch.randn_like(a) * 10 ** (step % 5 - 2)
+            b.grad = a.grad.clone()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(theirs, clip_norm)
+        reference.step()
+        kernels.step()
+        for a, b in zip(theirs, ours, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-7)
+            assert optimizer.state[b]["step"] == reference.state[a]["step"] == step + 1
