@@ -85,6 +85,31 @@ def test_more_rows_than_programs(overlapping):
     assert max(errors(own, x, torch.randn(100, 1))) < 1e-5
 
 
+def test_more_layers_than_a_kernel_has_branches():
+    torch.manual_seed(0)
+    own = model(3, d=16, heads=2, layers=9, hidden=16)
+    assert max(errors(own, torch.randn(5, 4, 3), torch.randn(5, 1))) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 2500])
+@pytest.mark.parametrize("pos_weight", [None, 2.5])
+def test_cross_entropies_are_torchs(count, pos_weight):
+    torch.manual_seed(count)
+    logits, y, weight = 9 * torch.randn(count, 1), torch.rand(count, 1), torch.rand(count, 1)
+    times = None if pos_weight is None else torch.tensor(pos_weight)
+    exact = logits.double().requires_grad_()
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        exact, y.double(), reduction="none", pos_weight=times
+    )
+    want = (losses * weight).sum()
+    want.backward()
+    from tfa_perf.train._bce_triton import weighted_sum
+
+    total, gradient = weighted_sum(logits, y, weight, times)
+    torch.testing.assert_close(total.double(), want.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), exact.grad, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("clip_norm", [None, 1.0, 1e6])
 def test_clip_and_update_are_torchs(clip_norm):
     both = []

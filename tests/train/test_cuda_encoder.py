@@ -51,6 +51,7 @@ def errors(got, exact):
         (16, 1, 1, {"d_model": 16, "nhead": 1, "num_layers": 1, "ffn_hidden": 16}),
         (3, 5, 7, {"d_model": 32, "nhead": 2, "num_layers": 2, "ffn_hidden": 48}),
         (65, 17, 128, {"d_model": 80, "nhead": 5, "num_layers": 3, "ffn_hidden": 160}),
+        (9, 4, 3, {"d_model": 16, "nhead": 2, "num_layers": 9, "ffn_hidden": 16}),
         (11, 128, 55, {"d_model": 64, "nhead": 2, "num_layers": 2, "ffn_hidden": 128}),
         (1000, 48, 55, REPORT),
         (1024, 32, 55, TUNED),

@@ -14,8 +14,15 @@ from torch import Tensor
 
 from tfa_perf.train import _attention_triton as attention
 from tfa_perf.train import _layer_triton as parts
+from tfa_perf.train._half_triton import in_half
 from tfa_perf.train._layer_triton import Head, Layer
-from tfa_perf.train._linear_gradient_triton import Norm, Product, linear_gradients, norm_gradients
+from tfa_perf.train._linear_gradient_triton import (
+    Norm,
+    Product,
+    add_up,
+    norm_gradients,
+    partial_sums,
+)
 
 
 class _Kept(NamedTuple):
@@ -45,7 +52,7 @@ def forward(
     ``parameters`` are weight and bias of the input projection, layer by layer those of `Layer`, and
     those of `Head`, all float32. Values of a row of x are contiguous; windows may overlap.
     """
-    halves = _in_half(parameters, dtype)
+    halves = in_half(_weights(parameters), dtype)
     model = _model(parameters, halves)
     *front, last = model.layers
     windows, T, _ = x.shape
@@ -79,35 +86,30 @@ def backward(
     model = _model(parameters, halves)
     saved = _in_groups(saved, len(_Kept._fields))
     flat = torch.empty(sum(p.numel() for p in parameters), device=x.device)
-    sizes = [sum(p.numel() for p in part) for part in _in_parts(parameters)]
-    of_projection, *of_layers, of_head = flat.split(sizes)
-    gradient = parts.head_gradient(gradient, top, model.head, of_head, eps)
+    starts = _starts(parameters)
+    gradient = parts.head_gradient(gradient, top, model.head, flat[starts[-1] :], eps)
+    sums = []
     for i in reversed(range(len(model.layers))):
-        layer, own = model.layers[i], _Kept(*saved[i])
-        of_before, of_after = of_layers[i].split(_sizes(layer))
-        gradient, of_mixed = parts.after_gradient(
-            gradient, own.mixed, own.middle, layer, of_after, eps
+        layer, own, place = model.layers[i], _Kept(*saved[i]), starts[i + 1]
+        gradient, of_mixed, some = parts.after_gradient(
+            gradient, own.mixed, own.middle, layer, place + _before(layer), eps
         )
+        sums.append(some)
         if i == len(model.layers) - 1:
             of_qkv = attention.last_backward(of_mixed, own.query, own.qkv, heads)
         else:
             of_qkv = None, attention.backward(of_mixed, own.qkv, heads)
-        gradient = parts.before_gradient(*of_qkv, gradient, own.h, layer, of_before, eps)
+        gradient, some = parts.before_gradient(*of_qkv, gradient, own.h, layer, place, eps)
+        sums.append(some)
     d, F = model.weight.shape
-    linear_gradients([Product(gradient, x, d, F, 0, d * F)], of_projection)
-    norm_gradients(_norms(model.layers, len(of_projection)), flat)
+    sums.append(partial_sums([Product(gradient, x, d, F, 0, d * F)], 0))
+    add_up(sums, flat)
+    norm_gradients(_norms(model.layers, starts), flat)
     return flat
 
 
-def _in_half(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The weights of products, one behind the other."""
-    weights = _weights(parameters)
-    halves = weights[0].new_empty(sum(p.numel() for p in weights), dtype=dtype)
-    torch._foreach_copy_(_like(weights, halves), weights)
-    return halves
-
-
 def _weights(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The weights of products."""
     return [p for p in parameters[: -len(Head._fields)] if p.dim() == 2]
 
 
@@ -137,21 +139,24 @@ def _in_groups(items: Sequence[Tensor], size: int) -> list[Sequence[Tensor]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def _sizes(layer: Layer) -> tuple[int, int]:
-    """Values of the parameters before and after attention."""
-    sizes = [p.numel() for p in layer]
-    return sum(sizes[:4]), sum(sizes[4:])
+def _starts(parameters: Sequence[Tensor]) -> list[int]:
+    """Where those parts begin in the flat gradient."""
+    sizes = [sum(p.numel() for p in part) for part in _in_parts(parameters)]
+    return [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-def _norms(layers: Sequence[Layer], first: int) -> list[Norm]:
-    """The norms of all layers, whose gradients begin at ``first``."""
-    d, (before, after) = len(layers[0].norm1), _sizes(layers[0])
+def _before(layer: Layer) -> int:
+    """Values of the parameters before attention."""
+    return sum(p.numel() for p in layer[:4])
+
+
+def _norms(layers: Sequence[Layer], starts: Sequence[int]) -> list[Norm]:
+    d = len(layers[0].norm1)
     norms = []
-    for i, layer in enumerate(layers):
-        at = first + i * (before + after)
-        norms.append(Norm(layer.qkv, layer.norm1, layer.norm1_bias, at, at + before - 2 * d))
-        at += before
-        norms.append(
-            Norm(layer.first, layer.norm2, layer.norm2_bias, at + d * (d + 1), at + after - 2 * d)
-        )
+    for layer, first, end in zip(layers, starts[1:-1], starts[2:], strict=True):
+        second = first + _before(layer)
+        norms.append(Norm(layer.qkv, layer.norm1, layer.norm1_bias, first, second - 2 * d))
+        # Behind the output projection.
+        at = second + d * (d + 1)
+        norms.append(Norm(layer.first, layer.norm2, layer.norm2_bias, at, end - 2 * d))
     return norms

@@ -13,9 +13,10 @@ from tfa_perf.train import _head_triton as head_kernels
 from tfa_perf.train import _rows_triton as kernels
 from tfa_perf.train._linear_gradient_triton import (
     Product,
+    Sums,
     in_turn,
-    linear_gradients,
     multiprocessors,
+    partial_sums,
 )
 
 _OPTIONS = {"num_warps": 4, "num_stages": 2}
@@ -116,11 +117,12 @@ def head_gradient(gradient: Tensor, h: Tensor, head: Head, place: Tensor, eps: f
 
 
 def after_gradient(
-    gradient: Tensor, mixed: Tensor, middle: Tensor, layer: Layer, place: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Gradients of what `after` was given, h and ``mixed``; those of parameters to ``place``.
+    gradient: Tensor, mixed: Tensor, middle: Tensor, layer: Layer, place: int, eps: float
+) -> tuple[Tensor, Tensor, Sums]:
+    """Gradients of what `after` was given, h and ``mixed``, and sums for those of parameters.
 
-    Of the norm's, `norm_gradients` makes what they are, and finishes that of the layer behind it.
+    The parameters' stand at ``place`` of the flat gradient. Of the norm's, `norm_gradients` makes
+    what they are, and finishes that of the layer behind it.
     """
     rows, d = gradient.shape
     hidden = len(layer.first)
@@ -134,8 +136,7 @@ def after_gradient(
         BM=block, BD=_wide(d), BH=_part(hidden), **_OPTIONS,
     )  # fmt: skip
     pairs = (out, mixed.view(rows, d)), (inner, normed), (gradient, gelu)
-    linear_gradients(in_turn(pairs), place)
-    return out, of_mixed
+    return out, of_mixed, partial_sums(in_turn(pairs), place)
 
 
 def before_gradient(
@@ -144,9 +145,9 @@ def before_gradient(
     passed: Tensor,
     h: Tensor,
     layer: Layer,
-    place: Tensor,
+    place: int,
     eps: float,
-) -> Tensor:
+) -> tuple[Tensor, Sums]:
     """Gradient of h, from those of what `before` gave and of h ``passed`` on by `after`.
 
     With a ``query``, it and ``passed`` are of last rows alone. Of parameters as `after_gradient`.
@@ -168,8 +169,7 @@ def before_gradient(
             Product(query, normed[T - 1 :: T], d, d, 0, bias),
             Product(gradient, normed, 2 * d, d, d * d, bias + d),
         ]
-    linear_gradients(products, place)
-    return out
+    return out, partial_sums(products, place)
 
 
 def _block(rows: int) -> int:

@@ -1,8 +1,8 @@
 # mypy: ignore-errors
 """Gradients of the weights and biases of linear layers, as Triton kernels: sums over all rows.
 
-The rows are cut into splits, and each split's sums are a row of partial sums; `add_up` adds those,
-always in the same order. What belongs together is computed by one launch.
+The rows are cut into splits, and each split's sums are a row of partial sums; `add_up` adds those
+of a whole model, always in the same order. What belongs together is computed by one launch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import triton.language as tl
 
 # Rows taken at a time, and rows of a split at least.
 _ROWS, _LEAST = 64, 256
+# So many, as each is a branch in a kernel.
+_TOGETHER = 16
 # What a program adds up at a time: columns, and rows of partial sums.
-_SUMS, _SUM_ROWS = 512, 32
+_SUMS, _SUM_ROWS = 256, 32
 # Rows and columns of a weight that a program has for its norm.
 _NORM_ROWS, _COLUMNS = 128, 16
 
@@ -48,8 +50,16 @@ def in_turn(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[Product]
     return products
 
 
-def linear_gradients(products: Sequence[Product], out: torch.Tensor) -> None:
-    """Fill the beginning of ``out`` with the products' results."""
+class Sums(NamedTuple):
+    """Partial sums [splits, size] of what stands at ``place`` of the flat gradient."""
+
+    partials: torch.Tensor
+    place: int
+
+
+def partial_sums(products: Sequence[Product], place: int) -> Sums:
+    """Of the products' results, whose places count from ``place``."""
+    like = products[0].left
     size = sum(p.M * (p.N + 1) for p in products)
     BM, BN = _wide(max(p.M for p in products)), _wide(max(p.N for p in products))
     shapes, blocks = [], 0
@@ -60,13 +70,27 @@ def linear_gradients(products: Sequence[Product], out: torch.Tensor) -> None:
         strides = p.left.stride(0), p.right.stride(0)
         shapes.append((first, blocks, p.M, p.N, *columns, *strides, p.weight, p.bias))
     rows = max(len(p.left) for p in products)
-    splits = max(1, min(triton.cdiv(rows, _LEAST), multiprocessors(out.device) // blocks))
-    partials = out.new_empty((splits, size))
+    splits = max(1, min(triton.cdiv(rows, _LEAST), multiprocessors(like.device) // blocks))
+    partials = like.new_empty((splits, size), dtype=torch.float32)
     _partial_sums[(blocks, splits)](
         tuple(t for p in products for t in (p.left, p.right)), tuple(len(p.left) for p in products),
         tuple(shapes), partials, size, splits, BM, BN, _ROWS, num_warps=4, num_stages=4,
     )  # fmt: skip
-    _add_up[(triton.cdiv(size, _SUMS),)](partials, out, splits, size, _SUMS, _SUM_ROWS)
+    return Sums(partials, place)
+
+
+def add_up(sums: Sequence[Sums], out: torch.Tensor) -> None:
+    """Fill those places of the flat gradient ``out``."""
+    for first in range(0, len(sums), _TOGETHER):
+        partials, places = zip(*sums[first : first + _TOGETHER], strict=True)
+        shapes, blocks = [], 0
+        for some, place in zip(partials, places, strict=True):
+            size, begin = some.shape[1], blocks
+            blocks += triton.cdiv(size, _SUMS)
+            shapes.append((begin, blocks, size, place))
+        _add_up[(blocks,)](
+            partials, tuple(map(len, partials)), tuple(shapes), out, _SUMS, _SUM_ROWS
+        )
 
 
 class Norm(NamedTuple):
@@ -91,10 +115,13 @@ def norm_gradients(norms: Sequence[Norm], gradient: torch.Tensor) -> None:
     over M of the layer's weight times G, and that of b the same with sum(y).
     """
     d = norms[0].linear.shape[1]
-    blocks = triton.cdiv(d, _COLUMNS)
-    shapes = tuple((len(n.linear), n.of_linear, n.of_weight) for n in norms)
-    tensors = tuple(t for n in norms for t in (n.linear, n.weight, n.bias))
-    _norm_gradients[(blocks, len(norms))](tensors, shapes, gradient, d, _NORM_ROWS, _COLUMNS)
+    for first in range(0, len(norms), _TOGETHER):
+        some = norms[first : first + _TOGETHER]
+        shapes = tuple((len(n.linear), n.of_linear, n.of_weight) for n in some)
+        tensors = tuple(t for n in some for t in (n.linear, n.weight, n.bias))
+        _norm_gradients[(triton.cdiv(d, _COLUMNS), len(some))](
+            tensors, shapes, gradient, d, _NORM_ROWS, _COLUMNS
+        )
 
 
 @cache
@@ -162,8 +189,23 @@ def _partial_sums(
 
 
 @triton.jit
-def _add_up(partials, out, splits, size, SUMS: tl.constexpr, ROWS: tl.constexpr):
-    column = tl.program_id(0) * SUMS + tl.arange(0, SUMS)
+def _add_up(
+    partials, splits, shapes: tl.constexpr, out, SUMS: tl.constexpr, ROWS: tl.constexpr
+):  # fmt: skip
+    block = tl.program_id(0)
+    for i in tl.static_range(len(shapes)):
+        if (block >= shapes[i][0]) & (block < shapes[i][1]):
+            _column_sums(
+                partials[i], splits[i], out + shapes[i][3], block - shapes[i][0], shapes[i][2],
+                SUMS, ROWS,
+            )  # fmt: skip
+
+
+@triton.jit
+def _column_sums(
+    partials, splits, out, block, size: tl.constexpr, SUMS: tl.constexpr, ROWS: tl.constexpr
+):  # fmt: skip
+    column = block * SUMS + tl.arange(0, SUMS)
     total = tl.zeros((SUMS,), tl.float32)
     for at in range(0, splits, ROWS):
         row = at + tl.arange(0, ROWS)[:, None]

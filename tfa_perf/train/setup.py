@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tfa_perf.config import Config, ConfigError
 from tfa_perf.data.dataset import Dataset
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.train.bce import BinaryCrossEntropy
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.model_size import check_memory
 from tfa_perf.train.ranks import ALONE, Ranks
@@ -130,8 +129,4 @@ def make_criterion(config: Config, dataset: Dataset, device: torch.device) -> Cr
                 f"{positive:.0f} of {len(labels)} are 1; use a number"
             )
         weight = (len(labels) - positive) / positive
-    return partial(
-        binary_cross_entropy_with_logits,
-        reduction="none",
-        pos_weight=torch.tensor(float(weight), device=device),
-    )
+    return BinaryCrossEntropy(torch.tensor(float(weight), device=device))

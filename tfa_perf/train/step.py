@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tfa_perf.train.allocator import keep_freed_memory
+from tfa_perf.train.bce import BinaryCrossEntropy
 from tfa_perf.train.ranks import ALONE, Ranks
 
 __all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
@@ -89,7 +88,7 @@ def make_step(
         model,
         optimizer,
         loader,
-        criterion=criterion or partial(F.binary_cross_entropy_with_logits, reduction="none"),
+        criterion=criterion or BinaryCrossEntropy(),
         clip_norm=clip_norm,
         accumulation=accumulation,
         micro_batch=micro_batch,
@@ -226,8 +225,10 @@ class TrainStep:
 
     def _weighted_loss(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            logits = self.model(x)
-        return (self._criterion(logits.float(), y) * weight).sum()
+            logits = self.model(x).float()
+        if isinstance(self._criterion, BinaryCrossEntropy):
+            return self._criterion.weighted_sum(logits, y, weight)
+        return (self._criterion(logits, y) * weight).sum()
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
