@@ -211,8 +211,10 @@ def test_resumed_between_two_yields_it_goes_on_bit_for_bit(trainer, tmp_path, yi
     first = trainer(graph_steps=4)
     steps = first.steps()
     taken = sum(next(steps).steps for _ in range(yields))
-    assert first.done == taken
-    write_checkpoint(tmp_path / "last.pt", first.state_dict())
+    state = first.state_dict()
+    assert state["done"] == taken
+    assert state["taken"] == CONFIG.accumulation * (taken - 10 * state["epoch"])
+    write_checkpoint(tmp_path / "last.pt", state)
     second = trainer(seed=99, graph_steps=then)
     second.load_state_dict(read_checkpoint(tmp_path / "last.pt"))
     rest = rest_of(second)
