@@ -1,9 +1,10 @@
 """Milliseconds per optimizer step on a CUDA device, from the report's loop to one CUDA graph.
 
-    python -m benchmarks.gpu_step [--rounds 20] [--steps 10] [--out FILE.json]
+    python -m benchmarks.gpu_step [--rounds 20] [--steps 16] [--out FILE.json]
 
-Every round runs each way for the same number of steps and then waits for the device; ratios are
-to the report's config as written in the same round, and are medians with their 95 % interval.
+Every round runs each way for as many steps, or up to the end of the graph in which they are over,
+and then waits for the device; ratios are to the report's config as written in the same round, and
+are medians with their 95 % interval.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ from tfa_perf.train.optimizer import make_optimizer
 from tfa_perf.train.step import make_step
 
 AS_WRITTEN = "as written"
+ONE, SEVERAL = "graph, compiled", "graph, compiled, 8 steps each"
+GRAPH_STEPS = 8
 
-Side = Iterator[Any]
+# An item is the number of optimizer steps that it took.
+Side = Iterator[int]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=10, help="steps of each way in a round")
+    parser.add_argument("--steps", type=int, default=16, help="steps of each way in a round")
     parser.add_argument("--configs", nargs="+", default=["report", "tuned"])
     parser.add_argument("--kernels", action="store_true", help="list the graph step's kernels")
     parser.add_argument("--out", type=Path, help="JSON file for all times")
@@ -100,15 +104,18 @@ def main() -> None:
     record["first_steps_s"] = {f"{n}: {w}": s for (n, w), s in start.items()}
     print_table(console, times, start)
     for name in args.configs:
-        host = host_time(sides[name, "graph, compiled"])
-        record.setdefault("host_ms", {})[name] = host
-        console.print(f"{name}: the host takes {host:.3f} ms to issue a captured step")
-        launches, busy, table = kernels(sides[name, "graph, compiled"])
-        record.setdefault("launches", {})[name] = launches
-        record.setdefault("kernels_ms", {})[name] = busy
-        console.print(f"{name}: {launches:g} launches a captured step, {busy:.3f} ms of kernels")
-        if args.kernels:
-            console.print(table, highlight=False)
+        for way in (ONE, SEVERAL):
+            host = host_time(sides[name, way])
+            launches, busy, table = kernels(sides[name, way])
+            figures = {"host_ms": host, "launches": launches, "kernels_ms": busy}
+            for key, value in figures.items():
+                record.setdefault(key, {})[f"{name}: {way}"] = value
+            console.print(
+                f"{name}, {way}: the host takes {host:.3f} ms a step, which has {launches:g} "
+                f"launches and {busy:.3f} ms of kernels"
+            )
+            if args.kernels:
+                console.print(table, highlight=False)
     if args.out is not None:
         args.out.write_text(json.dumps(record, indent=1))
 
@@ -120,14 +127,15 @@ def make_table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[], Side]]:
-    """The ways to train, each a generator that takes one optimizer step at a time."""
+    """The ways to train: generators that take optimizer steps and yield how many."""
     window, train = config.data.window, config.train
 
     def as_written() -> Side:
         model = seeded(TFATransformer, config)
         windows = SeqWindows(X, y[:, None], window, window - 1, ROWS - 1, BATCH)
         with redirect_stdout(io.StringIO()):
-            yield from train_steps_as_written(model, windows, train, DEVICE)
+            for _ in train_steps_as_written(model, windows, train, DEVICE):
+                yield 1
 
     def ours(model_class: Any, **options: Any) -> Callable[[], Side]:
         def steps() -> Side:
@@ -140,7 +148,9 @@ def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[],
             for epoch in range(train.epochs):
                 loader.set_epoch(epoch)
                 for _ in step.epoch():
-                    yield step.loss
+                    # As a run looks at it.
+                    _ = step.loss
+                    yield step.taken
 
         return steps
 
@@ -163,12 +173,13 @@ def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[],
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-                yield loss.detach()
+                yield 1
 
     def peer(name: str) -> Callable[[], Side]:
         def steps() -> Side:
             loader = stock_loader(X, y, window, BATCH, DEVICE)
-            return PEERS[name](seeded(TFATransformer, config), loader, train, DEVICE)
+            for _ in PEERS[name](seeded(TFATransformer, config), loader, train, DEVICE):
+                yield 1
 
         return steps
 
@@ -186,17 +197,24 @@ def ways(config: Config, X: np.ndarray, y: np.ndarray) -> dict[str, Callable[[],
             if missing(name) is None
         },
         "graph": ours(**lean, graph=True),
-        "graph, compiled": ours(**lean, graph=True, compile=True),
+        ONE: ours(**lean, graph=True, compile=True),
+        SEVERAL: ours(**lean, graph=True, compile=True, graph_steps=GRAPH_STEPS),
     }
 
 
-def run(side: Side, steps: int) -> Any:
-    last = None
+def run(side: Side, steps: int) -> int:
+    """Take ``steps`` steps or more, wait for the device, and return how many they were."""
     with redirect_stdout(io.StringIO()):
-        for _ in range(steps):
-            last = next(side)
+        taken = take(side, steps)
     torch.cuda.synchronize()
-    return last
+    return taken
+
+
+def take(side: Side, steps: int) -> int:
+    taken = 0
+    while taken < steps:
+        taken += next(side)
+    return taken
 
 
 def interleaved(
@@ -210,9 +228,9 @@ def interleaved(
         for key in order[turn:] + order[:turn]:
             torch.cuda.synchronize()
             began = time.perf_counter()
-            run(sides[key], steps)
+            taken = run(sides[key], steps)
             if round_number >= 0:
-                times[key].append((time.perf_counter() - began) / steps)
+                times[key].append((time.perf_counter() - began) / taken)
     return times
 
 
@@ -225,7 +243,7 @@ def print_table(
     table = Table(title="one optimizer step")
     for heading in ("config", "way", "ms", "report as written / this", "own as written / this"):
         table.add_column(heading)
-    table.add_column("first 3 steps, s", justify="right")
+    table.add_column("first steps, s", justify="right")
     for (name, way), values in times.items():
         own = paired_ratio(times[name, AS_WRITTEN], values) if (name, AS_WRITTEN) in times else "-"
         table.add_row(
@@ -239,26 +257,25 @@ def print_table(
     console.print(table)
 
 
-def host_time(side: Side, steps: int = 20) -> float:
+def host_time(side: Side, steps: int = 32) -> float:
     torch.cuda.synchronize()
     began = time.perf_counter()
-    for _ in range(steps):
-        next(side)
-    took = (time.perf_counter() - began) * 1e3 / steps
+    taken = take(side, steps)
+    took = (time.perf_counter() - began) * 1e3 / taken
     torch.cuda.synchronize()
     return took
 
 
-def kernels(side: Side, steps: int = 10) -> tuple[float, float, str]:
+def kernels(side: Side, steps: int = 16) -> tuple[float, float, str]:
     """Launches and ms of kernels a step, and a table of them."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        run(side, steps)
+        taken = run(side, steps)
     averages = profile.key_averages()
     launched = [e for e in averages if e.self_device_time_total]
     return (
-        sum(e.count for e in launched) / steps,
-        sum(e.self_device_time_total for e in launched) / steps / 1e3,
+        sum(e.count for e in launched) / taken,
+        sum(e.self_device_time_total for e in launched) / taken / 1e3,
         averages.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=60),
     )
 

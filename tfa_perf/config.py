@@ -128,6 +128,9 @@ class TrainConfig(_Section):
     """Run forward and backward through torch.compile."""
     graph: bool | None = None
     """Replay one CUDA graph a step; default on a CUDA device."""
+    graph_steps: Positive = 1
+    """Optimizer steps in one CUDA graph: the host works once for them all, and a run is logged,
+    stopped and checkpointed only between graphs."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     shuffle: bool | Literal["block"] = True
     """A new order every epoch; "block" for a store larger than main memory."""

@@ -8,9 +8,13 @@ from rich.console import Console
 
 from tfa_perf.config import ModelConfig, load_config
 from tfa_perf.data.bars import load_bars
+from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.data.table import Table, WindowForm
+from tfa_perf.train.fixed_shape import FixedShapeStep
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.run import train
+from tfa_perf.train.step import make_step
 
 WINDOW, FEATURES = 6, 5
 
@@ -46,6 +50,40 @@ def window_loader(table):
     def make(rows=300, **options):
         X, y = table(rows)
         return WindowLoader(X, y, window=WINDOW, **{"batch_size": 32, **options})
+
+    return make
+
+
+@pytest.fixture
+def resident_loader(table, window_loader):
+    """``resident_loader(rows=..., **options)``: on the CPU, as if that were a device of its own."""
+
+    def make(rows=300, **options):
+        loader = window_loader(rows, **options)
+        form = WindowForm(WINDOW, 0, torch.float32, None, False)
+        loader._source = ResidentWindows(Table.of(*table(rows)), form, torch.device("cpu"))
+        return loader
+
+    return make
+
+
+@pytest.fixture
+def fixed_step():
+    """What a graph captures, run without one; arguments as for ``make_step``."""
+
+    def make(model, optimizer, loader, *, graph=False, graph_steps=1, **options):
+        checked = make_step(model, optimizer, loader, **options)
+        given = {
+            "clip_norm": None,
+            "accumulation": 1,
+            "micro_batch": None,
+            "bf16": False,
+            "compile": False,
+            **options,
+            "criterion": checked._criterion,
+            "graph_steps": graph_steps,
+        }
+        return FixedShapeStep(model, optimizer, loader, **given)
 
     return make
 

@@ -69,6 +69,50 @@ def test_it_does_what_torch_does(clip_norm):
                 )
 
 
+def test_steps_of_one_graph_have_gradients_and_rates_of_their_own():
+    theirs, ours = parameters(), parameters()
+    reference, own = optimizer(theirs), optimizer(ours)
+    kernels = ClippedAdamW(own, ours, 1.0)
+    # As far apart as a feed has them: kernels are chosen by how an address is aligned.
+    rates = torch.zeros((3, 32), device="cuda")[:, 0]
+    rates.copy_(torch.tensor([1e-2, 1e-4, 3e-2]))
+    give_gradients(0, theirs, ours)
+    reference.step()
+    own.step()
+    give_gradients(1, theirs, ours)
+    nn.utils.clip_grad_norm_(theirs, 1.0)
+    reference.step()
+    assert kernels.fits()
+    kernels.step()
+    torch.manual_seed(3)
+    given = [[torch.randn(shape).cuda() for shape in SHAPES] for _ in range(3)]
+    tables = kernels.make_tables(3)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for i, gradients in enumerate(given):
+            for group in own.param_groups:
+                group["lr"] = rates[i]
+            own.zero_grad(set_to_none=True)
+            for p, gradient in zip(ours, gradients, strict=True):
+                p.grad = gradient.clone()
+            kernels.step()
+    kernels.fill_tables()
+    assert len({table.data_ptr() for table in tables}) == 3
+    for _ in range(2):
+        graph.replay()
+        for i, gradients in enumerate(given):
+            for group in reference.param_groups:
+                group["lr"].fill_(rates[i])
+            for p, gradient in zip(theirs, gradients, strict=True):
+                p.grad = gradient.clone()
+            nn.utils.clip_grad_norm_(theirs, 1.0)
+            reference.step()
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-7)
+            assert own.state[a]["step"] == reference.state[b]["step"]
+
+
 def test_a_gradient_that_is_no_number_shows_everywhere():
     own = parameters()
     made = optimizer(own)

@@ -21,8 +21,8 @@ def source(table):
     return Resident(gather, lambda: iter(()))
 
 
-def merged(feed):
-    return [torch.cat(parts) for parts in zip(*feed.batches(), strict=True)]
+def merged(feed, step=0):
+    return [torch.cat(parts) for parts in zip(*feed.batches(step), strict=True)]
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4), (4, 4, 1), (4, 2), (1,)])
@@ -32,10 +32,10 @@ def test_rows_are_gathered_weighed_and_padded(table, source, sizes):
     group = np.split(ends, np.cumsum(sizes)[:-1])
     feed = RowFeed(source, 4, 3, torch.device("cpu"))
     # What an earlier group left behind must not show.
-    feed.fill([np.full(12, 30)])
+    feed.fill([([np.full(12, 30)], None)])
     assert feed.fits(group)
-    assert feed.fill(group) == sum(sizes) == feed.windows.item()
-    assert [len(x) for x, _, _ in feed.batches()] == [4, 4, 4]
+    assert feed.fill([(group, None)]) == [sum(sizes)] == feed.windows.tolist()
+    assert [len(x) for x, _, _ in feed.batches(0)] == [4, 4, 4]
     x, labels, weights = merged(feed)
     n = len(ends)
     expected = np.stack([X[end - WINDOW + 1 : end + 1] for end in ends])
@@ -53,10 +53,34 @@ def test_with_several_ranks_weights_are_those_of_all_windows(source):
         (BatchFeed((x, x[:, 0, :1]), 4, 1, torch.device("cpu")), [(x, x[:, 0, :1])]),
     )
     for feed, group in feeds:
-        assert feed.fill(group, of_all=8) == 3
+        assert feed.fill([(group, 8)]) == [3]
         assert feed.windows.item() == 8
         *_, weights = merged(feed)
         assert weights.flatten().tolist() == [0.125, 0.125, 0.125, 0.0]
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_steps_that_are_sent_together_lie_apart(table, source, batch_size):
+    X, _ = table(50)
+    feed = RowFeed(source, batch_size, 2, torch.device("cpu"), 3)
+    feed.fill([([np.full(batch_size, 30)] * 2, None)] * 3)
+    ends = [np.arange(10, 13), np.arange(20, 21), np.arange(30, 30 + 2 * batch_size)]
+    steps = [([rows], 40 + i) for i, rows in enumerate(ends)]
+    # There may be fewer steps than room, and more rates than steps.
+    assert feed.fill(steps[2:], [0.5, 0.25]) == [2 * batch_size]
+    assert feed.windows.tolist() == [42, 2 * batch_size, 2 * batch_size]
+    assert feed.rates[0].item() == 0.5
+    assert feed.fill(steps, [0.1, 0.2, 0.3]) == [3, 1, 2 * batch_size]
+    assert feed.windows.tolist() == [40, 41, 42]
+    torch.testing.assert_close(feed.rates, torch.tensor([0.1, 0.2, 0.3]), rtol=0, atol=0)
+    for i, rows in enumerate(ends):
+        x, _, weights = merged(feed, i)
+        np.testing.assert_array_equal(x[: len(rows), -1], X[rows])
+        np.testing.assert_array_equal(x[len(rows) :, -1], X[[rows[0]] * (len(x) - len(rows))])
+        expected = [1 / (40 + i)] * len(rows) + [0.0] * (len(x) - len(rows))
+        torch.testing.assert_close(weights[:, 0], torch.tensor(expected), rtol=0, atol=0)
+        at = [(t[i].data_ptr() - t[0].data_ptr()) % 128 for t in (feed._rows, feed._weights)]
+        assert at == [0, 0]
 
 
 def test_more_rows_than_room_do_not_fit(source):
@@ -68,8 +92,9 @@ def test_more_rows_than_room_do_not_fit(source):
 def test_batches_are_copied_weighed_and_padded_with_zeros():
     x, y = torch.randn(5, 3, 2), torch.randn(5, 1)
     feed = BatchFeed((x[:4], y[:4]), 4, 2, torch.device("cpu"))
-    feed.fill([(torch.full((8, 3, 2), torch.nan), torch.full((8, 1), torch.nan))])
-    assert feed.fill([(x[:3], y[:3]), (x[3:], y[3:])]) == 5 == feed.windows.item()
+    feed.fill([([(torch.full((8, 3, 2), torch.nan), torch.full((8, 1), torch.nan))], None)])
+    assert feed.fill([([(x[:3], y[:3]), (x[3:], y[3:])], None)], [0.5]) == [5]
+    assert (feed.windows.tolist(), feed.rates.tolist()) == ([5.0], [0.5])
     read = merged(feed)
     assert torch.equal(read[0][:5], x)
     assert torch.equal(read[1][:5], y)

@@ -46,6 +46,22 @@ def test_the_loss_is_read_once_per_log_interval(monkeypatch):
     assert len(reads) == 4 + 1
 
 
+def test_several_steps_at_once_are_counted_and_logged_as_such(monkeypatch):
+    reads = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: reads.append(1) or item(self))
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    with StepProgress(24, log_every=6, console=console) as progress:
+        seen = []
+        for _ in range(6):
+            progress.step(epoch=0, windows=40, loss=torch.tensor(1.0), steps=4)
+            seen.append(len(reads))
+    # After 8, 12, 20 and 24 steps: the first looks from 6, 12, 18 and 24 on.
+    assert seen == [0, 1, 2, 2, 3, 4]
+    assert "24/24" in screen.getvalue()
+
+
 def test_reset_starts_a_new_mean():
     console = Console(file=io.StringIO())
     with StepProgress(3, log_every=10, console=console) as progress:

@@ -66,9 +66,11 @@ import numpy as np
 import torch
 
 from tfa_perf.config import ModelConfig, TrainConfig
+from tfa_perf.data.device_windows import ResidentWindows
 from tfa_perf.data.loader import WindowLoader
+from tfa_perf.data.table import Table, WindowForm
 from tfa_perf.train import evaluate
-from tfa_perf.train.graph import FixedShapeStep
+from tfa_perf.train.fixed_shape import FixedShapeStep
 from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.ranks import Ranks, torchrun_ranks
 from tfa_perf.train.trainer import Trainer
@@ -78,6 +80,7 @@ CASES = {
     "accumulated": {"windows": 161, "accumulation": 3, "micro_batch": 5, "clip_norm": 0.05},
     "cosine": {"windows": 151, "schedule": "cosine", "clip_norm": None},
     "fixed shape": {"windows": 151, "accumulation": 2},
+    "at once": {"windows": 151, "graph_steps": 3, "schedule": "cosine"},
 }
 
 
@@ -100,14 +103,20 @@ def losses(case, ranks):
     )
     config = TrainConfig(epochs=5, lr=3e-3, amp="off", **options)
     trainer = Trainer(model, loader, config, "cpu", ranks=ranks)
-    if case == "fixed shape":
+    if case == "at once":
+        form = WindowForm(6, 0, torch.float32, None, False)
+        loader._source = ResidentWindows(Table.of(X, y), form, torch.device("cpu"))
+    if case in ("fixed shape", "at once"):
         trainer.step = FixedShapeStep(
             model, trainer.optimizer, loader, criterion=trainer.step._criterion,
             clip_norm=config.clip_norm, accumulation=config.accumulation,
             micro_batch=config.micro_batch, bf16=False, compile=False, ranks=ranks,
+            graph_steps=config.graph_steps, rates=trainer._rates_to_come,
         )
-    steps = [(step.epoch, step.windows, step.loss.item()) for step in trainer.steps()]
-    assert len(steps) == trainer.total
+    steps = [
+        (step.epoch, step.windows, step.loss.item(), step.steps) for step in trainer.steps()
+    ]
+    assert sum(taken for *_, taken in steps) == trainer.done == trainer.total
     logits = model.eval()(torch.from_numpy(X[:60].reshape(10, 6, 5))).flatten().tolist()
     return {
         "steps": steps,
@@ -161,14 +170,16 @@ def alone():
     return result | {"validations": names["validations"](Ranks())}
 
 
-@pytest.mark.parametrize("case", ["plain", "accumulated", "cosine", "fixed shape"])
+@pytest.mark.parametrize("case", ["plain", "accumulated", "cosine", "fixed shape", "at once"])
 def test_two_processes_take_the_steps_of_one(both_ranks, alone, case):
     expected = alone[case]
     assert len(expected["steps"]) >= 20
     assert expected["steps"][-1][1] < expected["steps"][0][1]
+    assert expected["steps"][0][3] == (3 if case == "at once" else 1)
     for rank in both_ranks:
         got = rank[case]
-        assert [step[:2] for step in got["steps"]] == [list(s[:2]) for s in expected["steps"]]
+        for part in (slice(2), slice(3, None)):
+            assert [s[part] for s in got["steps"]] == [list(s[part]) for s in expected["steps"]]
         want = [step[2] for step in expected["steps"]]
         assert [step[2] for step in got["steps"]] == pytest.approx(want, rel=2e-4)
         assert got["steps"][0][2] == pytest.approx(want[0], rel=1e-6)

@@ -186,6 +186,12 @@ def test_another_config_is_refused(tmp_path, change, words):
         run_here(tmp_path, change, resume=True)
 
 
+def test_how_many_steps_a_graph_has_may_differ(tmp_path):
+    run_here(tmp_path, max_steps=1)
+    _, screen = run_here(tmp_path, "train.graph_steps=4", resume=True, max_steps=2)
+    assert "resumed after step 1" in screen
+
+
 def test_other_bars_and_no_checkpoint_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         run_here(tmp_path, resume=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tfa_perf.train.graph import FixedShapeStep
+from tfa_perf.train.fixed_shape import FixedShapeStep
 from tfa_perf.train.optimizer import make_optimizer, set_lr
 from tfa_perf.train.step import make_step
 from tfa_perf.train.warm_up import restored
@@ -225,6 +225,8 @@ def test_warm_up_restores_after_an_error(encoder, window_loader):
     [
         ({"accumulation": 0}, "accumulation.*from 1.*0"),
         ({"micro_batch": 2.5}, "micro_batch.*2.5"),
+        ({"graph_steps": 0}, "graph_steps.*from 1.*0"),
+        ({"graph_steps": None}, "graph_steps.*from 1.*None"),
         ({"clip_norm": 0.0}, "clip_norm.*0.0"),
         ({"graph": True}, "graph.*CUDA.*cpu.*graph=False"),
     ],

@@ -96,6 +96,33 @@ def test_knobs_of_a_cpu_leave_the_gradient_alone_but_for_the_batch(config):
     assert not any("batch_size" in o for o in kept)
 
 
+def test_steps_a_graph_are_tried_where_there_is_a_graph_and_a_pass_has_so_many(
+    config, dataset, monkeypatch
+):
+    names = [k.name for k in knobs(config, torch.device("cuda"), keep_batch=True)]
+    assert names[:2] == ["step", "steps a graph"]
+    assert "steps a graph" not in [k.name for k in knobs(config, CPU, keep_batch=True)]
+    tried = []
+    monkeypatch.setattr(search, "_side_or_reason", lambda c, *_: tried.append(c) or (None, ""))
+    (knob,) = (
+        k for k in knobs(config, torch.device("cuda"), keep_batch=True) if "a graph" in k.name
+    )
+    for graph in (False, True):
+        search._trials(knob, search._changed(config, {"graph": graph}), dataset, CPU, 0.1)
+    windows = len(dataset.split.train_ends)
+    assert 4 <= windows // 64 < 8
+    assert [c.train.graph_steps for c in tried] == [4]
+
+
+def test_sides_take_whole_graphs_of_each(config, dataset):
+    several = search._changed(config, {"graph_steps": 8})
+    assert search._common_windows([config, several]) == 8 * 64
+    side = search._Side(several, dataset, CPU, 8 * 64)
+    before = side._trainer.done
+    side()
+    assert side._trainer.done == before + 8
+
+
 def test_a_changed_batch_is_told_plainly(config):
     larger = Tuned(config, search._changed(config, {"batch_size": 256}))
     assert "256 instead of 64: a gradient is the mean over 4 times as many" in batch_note(larger)

@@ -133,8 +133,9 @@ class _Ours:
         self._steps = self._trainer.steps()
 
     def epoch(self) -> float:
-        for _ in range(self._trainer.steps_per_epoch):
-            next(self._steps)
+        taken = 0
+        while taken < self._trainer.steps_per_epoch:
+            taken += next(self._steps).steps
         return self._trainer.step.mean_loss()
 
 

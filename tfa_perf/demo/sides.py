@@ -121,6 +121,7 @@ def _steps(
 ) -> Iterator[int]:
     loader = make_loader(dataset, config, device)
     per_epoch = -(-len(loader) // config.train.accumulation)
-    train = config.train.model_copy(update={"epochs": -(-steps // per_epoch)})
+    # An item is one step.
+    train = config.train.model_copy(update={"epochs": -(-steps // per_epoch), "graph_steps": 1})
     for step in train_steps(model, loader, train, device):
         yield step.windows

@@ -184,6 +184,10 @@ class _Patches:
         setattr(step, _MARK, True)
         return step
 
+    def captured_update(self, module: ModuleType) -> None:
+        # Stands in for an optimizer's step, which then is not called.
+        self.replace(module, "ClippedAdamW.step", self._optimizer)
+
     def dynamo(self, eval_frame: ModuleType) -> None:
         # backward() ends a graph, and the call of it would be compiled as a frame of its own, in
         # which spans do nothing. This leaves the frame alone, and not the calls that it makes.
@@ -214,6 +218,7 @@ def hooked(on_step: Callable[[], None] | None = None) -> Iterator[None]:
             "triton.knobs": partial(patches.listen, compile_phases.listen_to_triton),
             "torch._dynamo.eval_frame": patches.dynamo,
             "numba.core.event": partial(patches.listen, compile_phases.listen_to_numba),
+            "tfa_perf.train.captured_update": patches.captured_update,
         }
         for name, paths in _LIBRARIES.items():
             actions[name] = partial(patches.library, paths)

@@ -106,7 +106,8 @@ def _sides(
         return loss
 
     def after() -> float | Tensor:
-        for _ in range(count):
+        trainer.until = trainer.done + count
+        while trainer.done < trainer.until:
             next(own_steps)
         # Nothing reads the loss of each step.
         return trainer.step.mean_loss() if steps is None else trainer.step.loss

@@ -32,8 +32,9 @@ class ClippedAdamW:
     ) -> None:
         self._optimizer, self._all, self._clip_norm = optimizer, parameters, clip_norm
         self._device = parameters[0].device
-        self._table = torch.empty(0)
-        self._rows: list[tuple[int, ...]] = []
+        self._shape = (0, 0)
+        self._tables: list[Tensor] = []
+        self._captured: list[list[tuple[int, ...]]] = []
 
     def fits(self) -> bool:
         """Whether the kernels compute what the optimizer would: its state is there already."""
@@ -53,7 +54,8 @@ class ClippedAdamW:
     def step(self) -> None:
         """Count up the steps of all parameters that have a gradient, clip those and update.
 
-        A step that is captured must come after one, of the same parameters, that is not.
+        Steps that are captured need `make_tables` before, which must come after a step of the
+        same parameters that is not captured, and `fill_tables` after.
         """
         from tfa_perf.train import _adamw_triton as kernels
 
@@ -61,16 +63,17 @@ class ClippedAdamW:
             (group, list(self._pieces(group["params"], kernels.PIECE)))
             for group in self._optimizer.param_groups
         ]
-        self._rows = [row for _, pieces in groups for row in pieces]
-        if not self._rows:
+        rows = [row for _, pieces in groups for row in pieces]
+        if not rows:
             return
-        if not torch.cuda.is_current_stream_capturing():
-            # In no graph's memory, which a replay uses for other things before it comes here.
-            shape = len(self._rows), kernels.COLUMNS
-            self._table = torch.empty(shape, dtype=torch.int64, device=self._device)
-            self.fill_table()
-        sums = kernels.squares(self._table)
-        parts = self._table.split([len(pieces) for _, pieces in groups])
+        if torch.cuda.is_current_stream_capturing():
+            table = self._tables[len(self._captured)]
+            self._captured.append(rows)
+        else:
+            self._shape = len(rows), kernels.COLUMNS
+            table = torch.tensor(rows, device=self._device)
+        sums = kernels.squares(table)
+        parts = table.split([len(pieces) for _, pieces in groups])
         for (group, pieces), part in zip(groups, parts, strict=True):
             if pieces:
                 kernels.update(
@@ -78,9 +81,22 @@ class ClippedAdamW:
                     group["weight_decay"],
                 )  # fmt: skip
 
-    def fill_table(self) -> None:
+    def make_tables(self, steps: int) -> list[Tensor]:
+        """Room for the addresses of ``steps`` captured steps, to be kept as long as their graph.
+
+        Each has its own, as gradients are made anew; and in no graph's memory, which a replay uses
+        for other things before it comes there.
+        """
+        self._captured = []
+        self._tables = [
+            torch.empty(self._shape, dtype=torch.int64, device=self._device) for _ in range(steps)
+        ]
+        return self._tables
+
+    def fill_tables(self) -> None:
         """Tell the kernels where the tensors are: after a capture, before it is replayed."""
-        self._table.copy_(torch.tensor(self._rows))
+        for table, rows in zip(self._tables, self._captured, strict=False):
+            table.copy_(torch.tensor(rows))
 
     def _pieces(self, parameters: Iterable[Tensor], size: int) -> Iterator[tuple[int, ...]]:
         """Rows of the table: addresses, count, and whether it is the parameter's first."""

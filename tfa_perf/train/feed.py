@@ -16,6 +16,10 @@ from tfa_perf.data.loader import WindowLoader
 __all__ = ["BatchFeed", "Feed", "Resident", "RowFeed", "resident"]
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Group = tuple[Sequence[Any], int | None]
+"""Batches of one step and, with several ranks, the windows of all of them."""
+
+_ALIGNED = 128 // 8
 
 
 @dataclass(frozen=True)
@@ -41,60 +45,78 @@ def resident(loader: Any) -> Resident | None:
 
 
 class Feed(Protocol):
-    """Batches of one size at fixed addresses, padded where a group holds fewer windows.
+    """Batches of steps at fixed addresses, padded where a step has fewer windows.
 
-    ``fill`` takes a group, and the windows of all ranks where there are several, and returns the
-    number of windows; ``batches`` then computes x, y and the weights of the windows (1 / windows
-    of all, and 0 for padding) from those addresses alone. ``fits`` says whether a group has the
-    sizes, dtypes and shapes of this feed. ``capacity`` is the number of windows with padding,
-    ``windows`` that of all ranks without, float32 on the device.
+    ``fill`` takes the steps to come, with their learning rates where those travel too, and returns
+    the number of windows of each on this rank. ``batches(i)`` then computes x, y and the weights of
+    the windows (1 / windows of all, and 0 for padding) of step ``i`` from those addresses alone.
+    ``fits`` says whether a step's batches have the sizes, dtypes and shapes of this feed.
+    ``capacity`` is the number of windows of a step with padding; ``windows`` are those of all ranks
+    without, ``rates`` the learning rates, both float32 [steps] on the device.
     """
 
     capacity: int
     windows: Tensor
+    rates: Tensor
 
     def fits(self, group: Sequence[Any]) -> bool: ...
-    def fill(self, group: Sequence[Any], of_all: int | None = None) -> int: ...
-    def batches(self) -> Iterable[Batch]: ...
+    def fill(self, steps: Sequence[Group], rates: Sequence[float] | None = None) -> list[int]: ...
+    def batches(self, step: int) -> Iterable[Batch]: ...
 
 
 class RowFeed:
     """Row numbers travel; windows are gathered in the step, from a table on the device."""
 
     def __init__(
-        self, source: Resident, batch_size: int, batches: int, device: torch.device
+        self,
+        source: Resident,
+        batch_size: int,
+        batches: int,
+        device: torch.device,
+        steps: int = 1,
     ) -> None:
         self._gather, self._batch_size = source.gather, batch_size
         self.capacity = batches * batch_size
-        # The row numbers and, as float32, their weights and the windows of all: one copy for them.
-        numbers = self.capacity // 2 + 1
-        self._sent = torch.zeros(self.capacity + numbers, dtype=torch.int64, device=device)
-        self._rows, rest = self._sent.split([self.capacity, numbers])
-        rest = rest.view(torch.float32)
-        self._weights, self.windows = rest[: self.capacity].unsqueeze(1), rest[self.capacity]
+        # Of each step the row numbers and, as float32, their weights, the windows of all and the
+        # learning rate: one copy for all steps.
+        numbers = -(-(self.capacity + 2) // 2)
+        # Steps must be alike in how their tensors are aligned, by which kernels are chosen.
+        each = -(-(self.capacity + numbers) // _ALIGNED) * _ALIGNED
+        self._sent = torch.zeros((steps, each), dtype=torch.int64, device=device)
+        self._rows = self._sent[:, : self.capacity]
+        rest = self._sent.view(torch.float32)[:, 2 * self.capacity :]
+        self._weights = rest[:, : self.capacity, None]
+        self.windows, self.rates = rest[:, self.capacity], rest[:, self.capacity + 1]
 
     def fits(self, group: Sequence[NDArray[np.int64]]) -> bool:
         return sum(map(len, group)) <= self.capacity
 
-    def fill(self, group: Sequence[NDArray[np.int64]], of_all: int | None = None) -> int:
-        own = sum(map(len, group))
-        sent = torch.empty(len(self._sent), dtype=torch.int64, pin_memory=self._sent.is_cuda)
-        rows, rest = np.split(sent.numpy(), [self.capacity])
-        np.concatenate(group, out=rows[:own])
-        rows[own:] = rows[0]
-        weights, windows = np.split(rest.view(np.float32)[: self.capacity + 1], [self.capacity])
-        windows[:] = of_all or own
-        weights[:own], weights[own:] = 1 / (of_all or own), 0
-        self._sent.copy_(sent, non_blocking=True)
+    def fill(self, steps: Sequence[Group], rates: Sequence[float] | None = None) -> list[int]:
+        sent = torch.empty(
+            (len(steps), self._sent.shape[1]), dtype=torch.int64, pin_memory=self._sent.is_cuda
+        )
+        rows = sent.numpy()
+        rest = rows.view(np.float32)[:, 2 * self.capacity :]
+        weights, windows = rest[:, : self.capacity], rest[:, self.capacity]
+        own = [sum(map(len, group)) for group, _ in steps]
+        windows[:] = [of_all or n for n, (_, of_all) in zip(own, steps, strict=True)]
+        weights[:] = 1 / windows[:, None]
+        for i, (group, _) in enumerate(steps):
+            np.concatenate(group, out=rows[i, : own[i]])
+            rows[i, own[i] : self.capacity] = rows[i, 0]
+            weights[i, own[i] :] = 0
+        if rates is not None:
+            rest[:, self.capacity + 1] = rates[: len(steps)]
+        self._sent[: len(steps)].copy_(sent, non_blocking=True)
         return own
 
-    def batches(self) -> Iterator[Batch]:
-        for ends, weight in _split(self._batch_size, self._rows, self._weights):
+    def batches(self, step: int) -> Iterator[Batch]:
+        for ends, weight in _split(self._batch_size, self._rows[step], self._weights[step]):
             yield *self._gather(ends), weight
 
 
 class BatchFeed:
-    """Batches of any loader, copied to where the step reads them."""
+    """Batches of any loader, copied to where the step reads them: one step at a time."""
 
     def __init__(
         self,
@@ -109,7 +131,8 @@ class BatchFeed:
         self._x = x.new_zeros((self.capacity, *x.shape[1:]), device=device)
         self._y = y.new_zeros((self.capacity, *y.shape[1:]), device=device)
         self._weights = torch.zeros((self.capacity, 1), device=device)
-        self.windows = torch.zeros((), device=device)
+        self.windows = torch.zeros(1, device=device)
+        self.rates = torch.zeros(1, device=device)
 
     def fits(self, group: Sequence[tuple[Tensor, Tensor]]) -> bool:
         return sum(len(x) for x, _ in group) <= self.capacity and all(
@@ -118,7 +141,8 @@ class BatchFeed:
             for given, own in zip(batch, (self._x, self._y), strict=True)
         )
 
-    def fill(self, group: Sequence[tuple[Tensor, Tensor]], of_all: int | None = None) -> int:
+    def fill(self, steps: Sequence[Group], rates: Sequence[float] | None = None) -> list[int]:
+        ((group, of_all),) = steps
         first = 0
         for x, y in group:
             end = first + len(x)
@@ -131,9 +155,11 @@ class BatchFeed:
         self._weights[:first] = 1 / (of_all or first)
         self._weights[first:] = 0
         self.windows.fill_(of_all or first)
-        return first
+        if rates is not None:
+            self.rates.fill_(rates[0])
+        return [first]
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, step: int) -> Iterator[Batch]:
         yield from _split(self._batch_size, self._x, self._y, self._weights)
 
 

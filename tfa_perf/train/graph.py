@@ -1,22 +1,20 @@
-"""A whole optimizer step in one CUDA graph, and its twin that runs the same body uncaptured."""
+"""Whole optimizer steps in one CUDA graph."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from tfa_perf.config import ConfigError
 from tfa_perf.train.captured_update import ClippedAdamW
-from tfa_perf.train.feed import BatchFeed, Feed, RowFeed, resident
-from tfa_perf.train.step import TrainStep
+from tfa_perf.train.fixed_shape import FixedShapeStep
 from tfa_perf.train.warm_up import restored
 
-__all__ = ["FixedShapeStep", "GraphStep"]
+__all__ = ["GraphStep"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,92 +25,13 @@ _WARM_UP_STEPS = 3
 _CONSTANTS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
 
 
-class FixedShapeStep(TrainStep):
-    """Steps of one size that read from fixed addresses: what a graph captures, run without one.
-
-    A group with fewer windows is padded; padding has weight 0 in the loss.
-
-    With several ranks, raises ConfigError where the last step of a pass leaves one without a
-    window.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self._ranks.several:
-            self._check_last_step()
-        self._resident = resident(self.loader)
-        self._feed: Feed | None = None
-        self._mixing = next(
-            (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)),
-            None,
-        )
-
-    def epoch(self, skip: int = 0) -> Iterator[int]:
-        """As for eager steps; the very first step takes longer, because it prepares the others.
-
-        Raises ValueError where a group must be padded and the model has batch normalisation,
-        through which padding would change the other windows.
-        """
-        source = self.loader if self._resident is None else self._resident.row_batches()
-        for group, of_all in self._groups(source, skip):
-            if self._feed is None or not self._feed.fits(group):
-                self._feed = self._feed_for(group)
-                self._changed("sizes")
-            own = self._feed.fill(group, of_all)
-            if own < self._feed.capacity and self._mixing is not None:
-                raise ValueError(
-                    f"model: {type(self._mixing).__name__} mixes the windows of a batch, and a "
-                    f"step of {self._feed.capacity} windows would be padded, as only {own} "
-                    "are left; use drop_last=True in the loader, or graph=False"
-                )
-            windows = of_all or own
-            self._execute()
-            self._windows += windows
-            yield windows
-
-    def _feed_for(self, group: Sequence[Any]) -> Feed:
-        if self._resident is None:
-            example, *_ = (self._checked(batch) for batch in group)
-            size = self._batch_size(len(example[0]))
-            return BatchFeed(example, size, self.accumulation, self.device)
-        size = self._batch_size(len(group[0]))
-        return RowFeed(self._resident, size, self.accumulation, self.device)
-
-    def _batch_size(self, first: int) -> int:
-        # Captures exchange gradients: ranks must not differ in whether a group fits, and their
-        # first batches may differ by a window.
-        return self.loader.batch_size if self._ranks.several else first  # type: ignore[attr-defined]
-
-    def _check_last_step(self) -> None:
-        world_size = self._ranks.world_size
-        sizes = [of_all for _, of_all in self.loader.step_windows()]  # type: ignore[attr-defined]
-        if sizes and sizes[-1] < world_size:
-            raise ConfigError(
-                f"graph: the last step of a pass has {sizes[-1]} windows for {world_size} "
-                "processes, but a captured step needs one for each; use another batch size, or "
-                "graph=False (--no-graph)"
-            )
-
-    @staticmethod
-    def _checked(batch: Any) -> Any:
-        if len(batch) != 2:
-            raise ValueError(
-                f"loader: batches (x, y) are needed, got {len(batch)} parts; "
-                "leave out what the model does not take"
-            )
-        return batch
-
-    def _changed(self, what: str) -> None:
-        """Called when what a capture relies on is no longer so."""
-
-    def _execute(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self._body()
-
-    def _body(self) -> None:
-        assert self._feed is not None
-        self._step(self._feed.batches())
-        self._loss_sum.addcmul_(self._loss, self._feed.windows)
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    gradients: list[torch.Tensor | None]
+    """Of its last step, in the graph's memory."""
+    tables: list[torch.Tensor]
+    """Read by the graph, in memory that is not its own."""
 
 
 class GraphStep(FixedShapeStep):
@@ -120,9 +39,12 @@ class GraphStep(FixedShapeStep):
 
     Where the loader keeps its table on the device, a step sends row numbers and the windows are
     gathered in the graph; batches of any other loader are copied to where the graph reads them.
+    There ``graph_steps`` steps may be one graph, which reads row numbers and learning rates of them
+    all: the host has nothing to do between them. Another graph of one step takes what is left over
+    of a pass. A gradient that is looked at afterwards is that of the last step.
 
-    Capture comes with the first step, after a few warm-up steps on a side stream, of which
-    nothing remains in model, optimizer or random numbers. It is done again, and logged, when
+    Capture comes with the first step of its kind, after a few warm-up steps on a side stream, of
+    which nothing remains in model, optimizer or random numbers. It is done again, and logged, when
     sizes, dtypes, addresses (``model.to``, ``optimizer.load_state_dict``) or training modes have
     changed. The learning rate may change at any time, by ``set_lr`` or by torch's schedulers.
 
@@ -153,45 +75,58 @@ class GraphStep(FixedShapeStep):
         self._lrs = [self._lr_tensor(g["lr"]) for g in self.optimizer.param_groups]
         self._constants = self._read_constants()
         self._stream = torch.cuda.Stream(self.device)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        # Graphs that share memory must be captured on the same one.
+        self._capturing = torch.cuda.Stream(self.device)
+        self._graphs: dict[int, _Captured] = {}
+        self._latest: _Captured | None = None
         self._fused = ClippedAdamW(self.optimizer, self._parameters, self._clip_norm)
         self._captured: tuple[Any, ...] = ()
 
     def _changed(self, what: str) -> None:
-        if self._graph is not None:
+        if self._graphs:
             _log.info("capturing the step again: %s changed", what)
-            # It may still be running.
+            # They may still be running.
             torch.cuda.synchronize(self.device)
-            self._graph = None
+            self._graphs.clear()
+            self._latest = None
 
-    def _execute(self) -> None:
+    def _execute(self, steps: int) -> None:
         self._keep_lr_tensors()
         if self._read_constants() != self._constants:
             raise RuntimeError(
                 f"optimizer: {' or '.join(_CONSTANTS)} changed, but a captured step knows their "
                 "old values; make a new step, or use graph=False (only lr may change)"
             )
-        if self._graph is not None and self._addresses() != self._captured:
+        if self._graphs and self._addresses() != self._captured:
             self._changed("addresses, dtypes or training modes")
-        if self._graph is None:
-            self._capture()
-        assert self._graph is not None
-        self._graph.replay()
+        if steps not in self._graphs:
+            self._latest = self._graphs[steps] = self._capture(steps)
+        captured = self._graphs[steps]
+        captured.graph.replay()
+        if captured is not self._latest:
+            for parameter, gradient in zip(self._parameters, captured.gradients, strict=True):
+                parameter.grad = gradient
+            self._latest = captured
 
-    def _capture(self) -> None:
-        self._warm_up()
-        # Gradients made inside the graph's own memory are written, not added to, at each replay.
-        self.optimizer.zero_grad(set_to_none=True)
+    def _capture(self, steps: int) -> _Captured:
+        self._warm_up(steps)
+        tables = self._fused.make_tables(steps)
         graph = torch.cuda.CUDAGraph()
+        # They are never replayed at the same time, and all that outlasts a replay in their memory,
+        # the gradients, is held below.
+        pool = next((other.graph.pool() for other in self._graphs.values()), None)
         try:
             # Threads of a loader may go on using CUDA meanwhile.
             with (
                 _workspaces_of_its_own(),
                 torch.cuda.graph(
-                    graph, stream=torch.cuda.Stream(self.device), capture_error_mode="thread_local"
+                    graph,
+                    pool=pool,
+                    stream=self._capturing,
+                    capture_error_mode="thread_local",
                 ),
             ):
-                self._body()
+                self._body(steps)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -199,8 +134,9 @@ class GraphStep(FixedShapeStep):
                 f"graph: the step cannot be captured ({error}); a model must neither read values "
                 "from the device nor choose shapes by them; change it, or use graph=False"
             ) from error
-        self._fused.fill_table()
-        self._graph, self._captured = graph, self._addresses()
+        self._fused.fill_tables()
+        self._captured = self._addresses()
+        return _Captured(graph, [p.grad for p in self._parameters], tables)
 
     def _update(self) -> None:
         # The first warm-up step is the optimizer's own, which makes its state.
@@ -209,7 +145,7 @@ class GraphStep(FixedShapeStep):
         else:
             super()._update()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, steps: int) -> None:
         loss_sum = self._loss_sum.clone()
         current = torch.cuda.current_stream(self.device)
         with restored(self.model, self.optimizer):
@@ -217,7 +153,7 @@ class GraphStep(FixedShapeStep):
             try:
                 with torch.cuda.stream(self._stream):
                     for _ in range(_WARM_UP_STEPS):
-                        super()._execute()
+                        self._body(steps)
             finally:
                 current.wait_stream(self._stream)
         self._loss_sum.copy_(loss_sum)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -96,7 +95,8 @@ def advice(
         setup = set_up(config.model_copy(update={"train": train}), dataset, device)
         # After the loaders, which look at how much is free.
         reserve = torch.empty(spare, dtype=torch.uint8, device=device)
-        for _ in islice(setup.trainer.steps(), _STEPS):
+        # A graph of several steps and one of a single step.
+        for _ in setup.trainer.steps(until=max(_STEPS, train.graph_steps + 1)):
             pass
         evaluate(setup.model, setup.val_loader, train, device)
         torch.cuda.synchronize(device)

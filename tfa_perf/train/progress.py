@@ -61,8 +61,8 @@ class StepProgress:
     ) -> None:
         self._progress.stop()
 
-    def step(self, *, epoch: int, windows: int, loss: Tensor) -> None:
-        """Count one step of ``epoch`` (from 0) with mean ``loss`` over ``windows`` windows.
+    def step(self, *, epoch: int, windows: int, loss: Tensor, steps: int = 1) -> None:
+        """Count ``steps`` steps of ``epoch`` (from 0) with mean ``loss`` over their windows.
 
         ``loss`` is kept for a while: a tensor that nothing writes to any more, without a graph.
         """
@@ -71,8 +71,9 @@ class StepProgress:
             self._unsummed_windows = windows
         self._unsummed.append(loss)
         self._windows += windows
-        self._done += 1
-        if self._done % self._log_every == 0:
+        due = self._done // self._log_every + 1
+        self._done += steps
+        if self._done >= due * self._log_every:
             self._loss_text = f"{self.mean_loss():.5f}"
         now = time.monotonic()
         drawn = now >= self._next_draw_s

@@ -26,7 +26,7 @@ _SHORT.maxlevel = 2
 _MAY_DIFFER = (
     *("bars", "features", "epochs", "patience", "checkpoint_every", "log_every"),
     # The same sums, by other kernels: another machine may want others.
-    *("threads", "micro_batch", "compile", "graph"),
+    *("threads", "micro_batch", "compile", "graph", "graph_steps"),
 )
 
 

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -167,9 +166,8 @@ def _fit(
         # Several processes would stop after different steps.
         Signals(heed=not ranks.several) as signals,
     ):
-        steps = () if stopping.stop else trainer.steps()
-        for step in islice(steps, max(0, total - trainer.done)):
-            progress.step(epoch=step.epoch, windows=step.windows, loss=step.loss)
+        for step in () if stopping.stop else trainer.steps(until=total):
+            progress.step(epoch=step.epoch, windows=step.windows, loss=step.loss, steps=step.steps)
             epoch_ends = trainer.done % trainer.steps_per_epoch == 0
             number = signals.received
             if not epoch_ends and (

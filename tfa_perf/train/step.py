@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 
 from tfa_perf.train.allocator import keep_freed_memory
 from tfa_perf.train.bce import BinaryCrossEntropy
+from tfa_perf.train.optimizer import set_lr
 from tfa_perf.train.ranks import ALONE, Ranks
 
-__all__ = ["CPU_MICRO_BATCH", "Criterion", "TrainStep", "make_step"]
+__all__ = ["CPU_MICRO_BATCH", "Criterion", "Rates", "TrainStep", "make_step"]
 
 CPU_MICRO_BATCH = 512
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
+Rates = Callable[[], Sequence[float]]
 
 T = TypeVar("T")
 
@@ -34,6 +37,8 @@ def make_step(
     bf16: bool = False,
     compile: bool = False,
     graph: bool = False,
+    graph_steps: int = 1,
+    rates: Rates | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainStep:
     """Optimizer steps of ``model`` over the batches ``(x, y)`` of ``loader``.
@@ -65,6 +70,12 @@ def make_step(
     compile : run forward and backward through ``torch.compile``, once for the size of a whole
         (micro-)batch; a smaller last one runs uncompiled.
     graph : replay one CUDA graph a step; see `GraphStep`.
+    graph_steps : optimizer steps in one graph, from a WindowLoader that keeps its table on the
+        device; ``epoch`` then yields after so many, which ``taken`` says. The last of a pass that
+        are fewer come one by one, as do all steps of another kind or from another loader.
+    rates : learning rates of the steps to come, in order, asked for whenever steps are taken: one
+        at least, and ``graph_steps`` where so many may be taken at once. The optimizer's own rate
+        then means nothing. Without it all steps that are taken at once have the optimizer's.
     ranks : processes that each take their share of every batch, from a WindowLoader. Gradients are
         summed over them once a step, so the gradient is that of one process with all windows, and
         ``loss`` and windows are those of all. ``model`` starts alike on all, without torch's
@@ -74,16 +85,19 @@ def make_step(
     ------
     ValueError, TypeError : an argument does not fit; the message names it.
     """
-    for name, value in (("accumulation", accumulation), ("micro_batch", micro_batch)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+    counts: dict[str, Any] = {"accumulation": accumulation, "graph_steps": graph_steps}
+    if micro_batch is not None:
+        counts["micro_batch"] = micro_batch
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: a whole number from 1 is needed, got {value!r}")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm: a positive number or None is needed, got {clip_norm!r}")
-    kind = TrainStep
+    kind: Callable[..., TrainStep] = TrainStep
     if graph:
         from tfa_perf.train.graph import GraphStep
 
-        kind = GraphStep
+        kind = partial(GraphStep, graph_steps=graph_steps)
     return kind(
         model,
         optimizer,
@@ -94,12 +108,16 @@ def make_step(
         micro_batch=micro_batch,
         bf16=bf16,
         compile=compile,
+        rates=rates,
         ranks=ranks,
     )
 
 
 class TrainStep:
     """Eager steps; see `make_step`, which makes them and says what the arguments are."""
+
+    taken = 1
+    """Optimizer steps between the latest two yields of ``epoch``."""
 
     def __init__(
         self,
@@ -113,11 +131,12 @@ class TrainStep:
         micro_batch: int | None,
         bf16: bool,
         compile: bool,
+        rates: Rates | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer, self.loader = model, optimizer, loader
         self.accumulation = accumulation
-        self._ranks = ranks
+        self._rates, self._ranks = rates, ranks
         if ranks.several and getattr(loader, "world_size", 1) != ranks.world_size:
             raise ValueError(
                 f"loader: must share its windows among the {ranks.world_size} processes; use a "
@@ -140,7 +159,7 @@ class TrainStep:
 
     @property
     def loss(self) -> Tensor:
-        """Mean loss over the windows of the latest step, a tensor of its own on the device."""
+        """Mean loss over the windows of the latest yield, a tensor of its own on the device."""
         return self._loss.clone()
 
     def mean_loss(self) -> float:
@@ -166,10 +185,13 @@ class TrainStep:
     def epoch(self, skip: int = 0) -> Iterator[int]:
         """One pass over the loader; yields the number of windows after each optimizer step.
 
-        The first ``skip`` batches are taken and left. Nothing in a step waits for the device
-        where the loader does not.
+        Where ``graph_steps`` are taken at once, it yields after them all. The first ``skip``
+        batches are taken and left. Nothing in a step waits for the device where the loader does
+        not.
         """
         for group, of_all in self._groups(self.loader, skip):
+            if (rates := self._rates_to_come()) is not None:
+                set_lr(self.optimizer, rates[0])
             batches = [self._on_device(batch) for batch in group]
             windows = of_all or sum(len(x) for x, _ in batches)
             self.optimizer.zero_grad(set_to_none=True)
@@ -179,6 +201,14 @@ class TrainStep:
             self._loss_sum.add_(self._loss, alpha=windows)
             self._windows += windows
             yield windows
+
+    def _rates_to_come(self) -> Sequence[float] | None:
+        if self._rates is None:
+            return None
+        rates = self._rates()
+        if not len(rates):
+            raise ValueError("rates: the rate of the step to come is needed, it returned none")
+        return rates
 
     def _groups(self, source: Iterable[T], skip: int) -> Iterator[tuple[list[T], int | None]]:
         """Batches of each step to come, and with several ranks the windows of all of them."""

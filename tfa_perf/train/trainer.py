@@ -13,7 +13,7 @@ from tfa_perf.config import TrainConfig
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.train.bf16 import use_bf16
 from tfa_perf.train.checkpoint import CheckpointError
-from tfa_perf.train.optimizer import make_optimizer, set_lr
+from tfa_perf.train.optimizer import make_optimizer
 from tfa_perf.train.ranks import ALONE, Ranks
 from tfa_perf.train.schedule import learning_rate
 from tfa_perf.train.step import Criterion, make_step
@@ -23,9 +23,10 @@ __all__ = ["Step", "Trainer"]
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its epoch (from 0), how many windows it saw, and their loss.
+    """``steps`` optimizer steps: their epoch (from 0), how many windows they saw, and the loss.
 
-    With several ranks both are those of all of them. ``loss`` is the mean over the windows as a
+    It is one step, or as many as were taken at once by ``config.graph_steps``. With several ranks
+    windows and loss are those of all of them. ``loss`` is the mean over the windows as a
     tensor on the model's device: reading it makes the host wait for the device, so read it as
     rarely as you need it.
     """
@@ -33,13 +34,14 @@ class Step:
     epoch: int
     windows: int
     loss: Tensor
+    steps: int = 1
 
 
 class Trainer:
     """Fits ``model`` (logits for a binary label) for ``config.epochs`` passes over ``loader``.
 
-    ``model`` is on ``device`` already. ``state_dict`` between any two steps, loaded into a
-    trainer made alike, continues the run: on a CPU bit for bit.
+    ``model`` is on ``device`` already. ``state_dict`` between any two yields of ``steps``, loaded
+    into a trainer made alike, continues the run: on a CPU bit for bit.
 
     With ``ranks`` (``Ranks.of_torch()``) each process of a torch.distributed run makes a trainer;
     ``loader`` yields its share, which is what a WindowLoader does there by itself, and ``model``
@@ -82,31 +84,45 @@ class Trainer:
             bf16=use_bf16(config, self.device),
             compile=config.compile,
             graph=self.device.type == "cuda" if config.graph is None else config.graph,
+            graph_steps=config.graph_steps,
+            rates=self._rates_to_come,
             ranks=ranks,
         )
         batches = loader.steps if ranks.several else len(loader)
         self.steps_per_epoch = -(-batches // config.accumulation)
         self.total = self.steps_per_epoch * config.epochs
         self.done = 0
+        self.until: int | None = None
+        """Optimizer steps of the run after which ``steps`` ends; it may be moved between two."""
         self._epoch = self._taken = 0
-        self._lr: float | None = None
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self, until: int | None = None) -> Iterator[Step]:
         """Yield after every optimizer step, from where the run is to its end.
 
-        The caller decides what to log, when to stop and what to time; nothing in here makes the
-        host wait for the device.
+        Where ``config.graph_steps`` are taken at once, it yields after them all; but never are the
+        ends of an epoch, of ``config.checkpoint_every`` steps, or of the ``until`` steps of the run
+        after which this ends, among them. The caller decides what to log, when to stop and what to
+        time; nothing in here makes the host wait for the device.
         """
+        self.until = until
+        return self._steps()
+
+    def _steps(self) -> Iterator[Step]:
         self.model.train()
-        while self._epoch < self.config.epochs:
+        while self._epoch < self.config.epochs and not self._ended():
             self.loader.set_epoch(self._epoch)
-            skip = 0 if hasattr(self.loader, "load_state_dict") else self._taken
-            self._set_lr()
+            skip = 0
+            if not hasattr(self.loader, "load_state_dict"):
+                skip = self._taken
+            elif self._taken:
+                # A pass that was left begins where it was, not anew.
+                self.loader.load_state_dict(self.loader.state_dict())
             for windows in self.step.epoch(skip):
-                self.done += 1
-                self._taken += self.config.accumulation
-                self._set_lr()
-                yield Step(self._epoch, windows, self.step.loss)
+                self.done += self.step.taken
+                self._taken += self.step.taken * self.config.accumulation
+                yield Step(self._epoch, windows, self.step.loss, self.step.taken)
+                if self._ended():
+                    return
             self._epoch += 1
             self._taken = 0
 
@@ -170,9 +186,14 @@ class Trainer:
         ]
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
-    def _set_lr(self) -> None:
-        """Set the rate of the step to come, where it is a new one."""
-        lr = learning_rate(self.done, self.total, self.config)
-        if lr != self._lr:
-            set_lr(self.optimizer, lr)
-            self._lr = lr
+    def _ended(self) -> bool:
+        return self.until is not None and self.done >= self.until
+
+    def _rates_to_come(self) -> list[float]:
+        """Learning rates of the steps that may be taken at once from here."""
+        end = self.done + self.config.graph_steps
+        if self.until is not None:
+            end = min(end, self.until)
+        if (every := self.config.checkpoint_every) is not None:
+            end = min(end, self.done - self.done % every + every)
+        return [learning_rate(n, self.total, self.config) for n in range(self.done, end)]

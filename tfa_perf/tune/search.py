@@ -6,7 +6,6 @@ import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ Settings = dict[str, Any]
 
 # What a step needs before it is typical: the optimizer's state, a captured graph.
 _WARM_UP_STEPS = 2
+_GRAPH_STEPS = (4, 8, 16)
 _ENDLESS_EPOCHS = 1_000_000
 # A larger batch changes what is learned; it has to pay for that.
 _BATCH_GAIN = 1.05
@@ -81,6 +81,7 @@ def knobs(config: Config, device: torch.device, *, keep_batch: bool) -> Iterator
     if device.type == "cuda":
         steps = [{"graph": g, "compile": c} for g in (True, False) for c in (True, False)]
         yield Knob("step", tuple(steps))
+        yield Knob("steps a graph", tuple({"graph_steps": count} for count in _GRAPH_STEPS))
     else:
         yield Knob("step", ({"compile": False}, {"compile": True}))
         cores = int(resolve_threads(None))
@@ -146,6 +147,8 @@ def _trials(
         if not settings.items() <= _effective(best, device).items()
         and settings.get("batch_size", 1) <= there
         and settings.get("micro_batch", 1) <= best.train.batch_size
+        and ("graph_steps" not in settings or _effective(best, device)["graph"])
+        and settings.get("graph_steps", 1) * _step_windows(best) <= there
     }
     windows = _common_windows([best, *configs.values()])
     sides: dict[str, _Side] = {}
@@ -184,14 +187,20 @@ class _Side:
         self._threads = config.train.threads
         self._count = windows // _step_windows(config)
         with torch_threads(self._threads):
-            self._steps = set_up(config, dataset, device).trainer.steps()
-            for _ in islice(self._steps, _WARM_UP_STEPS):
-                pass
+            self._trainer = set_up(config, dataset, device).trainer
+            self._steps = self._trainer.steps()
+            # Steps on their own, and those of a graph of several.
+            for count in (_WARM_UP_STEPS, config.train.graph_steps):
+                self._take(count)
 
     def __call__(self) -> None:
         with torch_threads(self._threads):
-            for _ in islice(self._steps, self._count):
-                pass
+            self._take(self._count)
+
+    def _take(self, count: int) -> None:
+        self._trainer.until = self._trainer.done + count
+        while self._trainer.done < self._trainer.until:
+            next(self._steps)
 
 
 def _side_or_reason(
@@ -225,5 +234,5 @@ def _step_windows(config: Config) -> int:
 
 
 def _common_windows(configs: Sequence[Config]) -> int:
-    """As many windows as are whole steps of each."""
-    return math.lcm(*map(_step_windows, configs))
+    """As many windows as are whole graphs, so whole steps, of each."""
+    return math.lcm(*(_step_windows(c) * c.train.graph_steps for c in configs))
