@@ -156,6 +156,32 @@ def test_cuda_replays_of_a_captured_step_are_steps(script: Any, tmp_path: Any) -
     assert times.device.phases["graph_replay"] > 0
 
 
+OWN = """
+import numpy as np
+from tfa_perf.config import ModelConfig
+from tfa_perf.data import WindowLoader
+from tfa_perf.train import WindowEncoder, make_optimizer, make_step
+X = np.random.default_rng(0).standard_normal((167, 5), dtype=np.float32)
+y = (X[:, 0] > 0).astype(np.float32)
+loader = WindowLoader(X, y, window=8, batch_size=16, device="cuda")
+shape = dict(d_model=16, nhead=2, num_layers=1, ffn_hidden=16)
+model = WindowEncoder(5, ModelConfig(**shape)).cuda()
+step = make_step(model, make_optimizer(model), loader, clip_norm=1.0, bf16=True, graph=True)
+for epoch in range(2):
+    for _ in step.epoch():
+        pass
+    step.mean_loss()
+"""
+
+
+def test_cuda_replays_of_our_captured_step_are_steps(script: Any, tmp_path: Any) -> None:
+    result = run_profiled([str(script(OWN))], tmp_path / "out", sampler="none")
+    assert result.exit_code == 0
+    assert result.times is not None
+    # Three come before the capture.
+    assert result.times.steps == 23
+
+
 def test_cuda_cost_of_profiling_leaves_no_holes_in_the_device_times(
     script: Any, tmp_path: Any
 ) -> None:
