@@ -103,9 +103,10 @@ def test_hooked_phases_hold_what_they_allocate(
     found = run_memory([str(script(TRAINING))], tmp_path / "out", env=environment)
     assert found.exit_code == 3
     held = found.phases()
-    # Two moments of a 1024 x 1024 float32 matrix; the layer's output of 2048 x 1024.
+    # Two moments of a 1024 x 1024 float32 matrix; the layer's output of 2048 x 1024, and what the
+    # product packs its operands into, by processor.
     assert held["optimizer"] == pytest.approx(8, abs=0.5)
-    assert held["forward"] == pytest.approx(9, abs=2)
+    assert 8 <= held["forward"] < 16
     assert held["backward"] >= 4
     assert list(held.values()) == sorted(held.values(), reverse=True)
 
