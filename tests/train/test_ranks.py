@@ -246,7 +246,8 @@ def same_rows(got, expected):
         assert own == pytest.approx(other, rel=1e-3)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(whole, tmp_path, fit, logged):
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_a_run_goes_on_with_another_number_of_processes(whole, tmp_path, fit, logged, compiled):
     options = ("--csv-log", tmp_path / "log.csv", "--checkpoints", tmp_path)
     # Stops inside the second epoch, and again inside the third.
     code, printed = torchrun(*COMMAND, *options, "--steps", 6, folder=tmp_path)
@@ -255,7 +256,7 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, tmp_path, fit, lo
     assert printed[1] == ["", ""]
     assert len(read_checkpoint(tmp_path / "last.pt")["trainer"]["random"]) == 2
     fit(load_config("tuned", TINY), tmp_path, bars="sample", max_steps=10, resume=True)
-    options += ("--compile", "--resume", "--out", "model.pt")
+    options += ("--compile",) * compiled + ("--resume", "--out", "model.pt")
     code, printed = torchrun(*COMMAND, *options, folder=tmp_path)
     assert code == 0, printed
     assert "resumed after step 10" in printed[0][0]
