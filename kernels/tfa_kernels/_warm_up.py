@@ -20,6 +20,7 @@ from tfa_kernels.encoder_layer import (
     before_attention_gradient,
 )
 from tfa_kernels.features import build_features
+from tfa_kernels.last_rows import last_attention, last_attention_gradient
 from tfa_kernels.ops import OPS
 from tfa_kernels.order import RunIndex, permuted_range
 from tfa_kernels.overlap import overlap_add
@@ -61,6 +62,7 @@ def warm_up() -> Iterator[tuple[str, float]]:
             (f"order, {where}", partial(_order, threads)),
             (f"attention, {where}", partial(_attention, threads)),
             (f"encoder layer, {where}", partial(_encoder_layer, threads)),
+            (f"last rows, {where}", partial(_last_rows, threads)),
             (f"overlapping windows, {where}", partial(_overlap, threads)),
         ]
     for name, compile_it in work:
@@ -103,6 +105,13 @@ def _encoder_layer(threads: int) -> None:
     before_attention_gradient(x, x, norm, linear, x, num_threads=threads)
     made = after_attention(x, x, linear, norm, linear, linear, num_threads=threads)
     after_attention_gradient(x, x, made, linear, norm, linear, linear, num_threads=threads)
+
+
+def _last_rows(threads: int) -> None:
+    x, ones = np.zeros((1, _WINDOW, MULTIPLE), np.float32), np.ones(MULTIPLE, np.float32)
+    sought, norm = np.zeros((1, 1, MULTIPLE), np.float32), LayerNorm(ones, ones)
+    last_attention(x, norm, sought, num_threads=threads)
+    last_attention_gradient(sought, x, norm, sought, num_threads=threads)
 
 
 def _overlap(threads: int) -> None:

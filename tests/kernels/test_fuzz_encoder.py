@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernels.odd_arguments import ODD, fuzz, often, outcome, tables
-from tfa_kernels import reference_encoder
+from tfa_kernels import reference_encoder, reference_last_rows
 from tfa_kernels.encoder_layer import (
     AfterAttention,
     LayerNorm,
@@ -17,6 +17,7 @@ from tfa_kernels.encoder_layer import (
     before_attention,
     before_attention_gradient,
 )
+from tfa_kernels.last_rows import last_attention, last_attention_gradient
 
 THREADS = st.sampled_from([None, 1, 2])
 COLUMNS = st.sampled_from([32, 64])
@@ -131,3 +132,48 @@ def test_after_attention_gradient(drawn, data):
     if got is not None and whole:
         plain = without_threads(arguments) | {"x": x, "gradient": gradient}
         assert_close(got, reference_encoder.after_attention_gradient(**plain))
+
+
+def largest(*arrays):
+    return [float(np.abs(array).max(initial=1.0)) for array in arrays]
+
+
+@fuzz
+@given(st.data())
+def test_last_attention(data):
+    draw = data.draw
+    windows, rows, heads = (draw(st.integers(low, 3)) for low in (0, 0, 0))
+    d = draw(COLUMNS)
+    given_ = {
+        "x": draw(tables((windows, rows, often(draw, st.just(d), st.integers(0, 65))))),
+        "norm": draw(norms(d)),
+        "sought": draw(tables((windows, heads, d))),
+        "num_threads": often(draw, THREADS, ODD),
+    }
+    gradient = draw(tables((windows, heads, d)))
+    got = outcome(last_attention, given_, list(given_))
+    all_ = given_ | {"gradient": gradient}
+    made = outcome(last_attention_gradient, all_, list(all_))
+    if made is None:
+        return
+    assert got is not None
+    plain = without_threads(given_)
+    norm = plain["norm"]
+    weight, bias, sought, given_gradient = largest(*norm[:2], plain["sought"], gradient)
+    normed = np.sqrt(d) * weight + bias
+    # What float32 is off in a score, all of a weight is off by.
+    off = 8 * np.finfo(np.float32).eps * (1 + d * sought * normed)
+    want = reference_last_rows.last_attention(**plain)
+    np.testing.assert_allclose(got, want, atol=2 * off * normed)
+    of_normed = heads * given_gradient * (1 + 2 * d * normed * sought)
+    sizes = [
+        of_normed * weight / np.sqrt(float(norm.eps)),
+        windows * rows * of_normed * np.sqrt(d),
+        windows * rows * of_normed,
+        2 * rows * d * given_gradient * normed**2,
+    ]
+    found = made.x, *made.norm[:2], made.sought
+    exact = reference_last_rows.last_attention_gradient(gradient, **plain)
+    for a, b, size in zip(found, exact, sizes, strict=True):
+        assert a.dtype == np.float32 and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=4 * off * size)

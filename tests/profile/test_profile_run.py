@@ -213,7 +213,7 @@ def test_forking_and_spawning_program_ends(
         "if __name__ == '__main__':\n"
         "    for method in ('fork', 'spawn'):\n"
         "        with multiprocessing.get_context(method).Pool(2) as pool:\n"
-        "            print(pool.map(work, [1, 2, 3]))\n"
+        "            print(pool.map(work, [1, 2, 3]), flush=True)\n"
         "    if os.fork() == 0:\n"
         "        sys.exit(0)\n"
         "    os.wait()\n"

@@ -21,15 +21,15 @@ SHAPE = ModelConfig(d_model=32, nhead=2, num_layers=3, ffn_hidden=64, dropout=0.
 def used(monkeypatch):
     """The names of the kernels that have run."""
     names = []
-    for name in module.kernels.__all__:
-        if name.islower():
-            kernel = getattr(module.kernels, name)
+    for source in (module.kernels, module.last_rows):
+        for name in filter(str.islower, source.__all__):
+            kernel = getattr(source, name)
 
             def spied(*args, name=name, kernel=kernel, **options):
                 names.append(name)
                 return kernel(*args, **options)
 
-            monkeypatch.setattr(module.kernels, name, spied)
+            monkeypatch.setattr(source, name, spied)
     return names
 
 
@@ -60,6 +60,7 @@ def test_a_model_is_as_close_to_float64_as_torchs(overlapping, used):
         assert off <= 3 * usual + 10 * torch.finfo(torch.float32).eps * largest, name
     assert used.count("after_attention_gradient") == 3
     assert used.count("before_attention_gradient") == 2
+    assert used.count("last_attention_gradient") == 1
 
 
 def test_without_gradients_the_same_comes_out(used):
@@ -106,6 +107,8 @@ def test_products_in_kernels_are_counted_like_torchs(monkeypatch):
         # The last layer goes on with the last row of each window.
         "after_attention": 2 * (2 * rows + 16) * d * (d + 2 * hidden),
         "after_attention_gradient": 4 * (2 * rows + 16) * d * (d + 2 * hidden),
+        "last_attention": 4 * rows * 2 * d,
+        "last_attention_gradient": 8 * rows * 2 * d,
     }
 
 

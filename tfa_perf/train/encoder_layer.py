@@ -1,4 +1,7 @@
-"""An encoder layer on a CPU, around its attention, as one kernel each way before it and after."""
+"""An encoder layer on a CPU, around its attention, as one kernel each way before it and after.
+
+In the last layer the last row of a window alone attends, by one kernel each way.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from tfa_kernels import encoder_layer as kernels
+from tfa_kernels import last_rows
 from tfa_perf.train.cpu_attention import as_array, kernel_threads
 
-__all__ = ["after_attention", "before_attention", "in_kernels"]
+__all__ = ["after_attention", "before_attention", "in_kernels", "last_attention", "with_last_row"]
 
 
 def in_kernels(layer: nn.TransformerEncoderLayer, x: Tensor) -> bool:
@@ -55,6 +59,56 @@ def after_attention(layer: nn.TransformerEncoderLayer, x: Tensor, mixed: Tensor)
     if not torch.is_grad_enabled():
         return _after(x, mixed, layer.norm2.eps, parameters, False)[0]
     return _AfterAttention.apply(x, mixed, layer.norm2.eps, *parameters)
+
+
+def last_attention(layer: nn.TransformerEncoderLayer, x: Tensor, sought: Tensor) -> Tensor:
+    """Normed rows of windows x [b, T, d], weighed by softmax of ``sought`` [b, heads, d]."""
+    norm = layer.norm1
+    if not torch.is_grad_enabled():
+        return _last(x, sought, norm.eps, norm.weight, norm.bias)
+    return _LastAttention.apply(x, sought, norm.eps, norm.weight, norm.bias)
+
+
+def with_last_row(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [b, T, d] again, for `last_attention` alone, and the last row of each window [b, d].
+
+    The gradient of the last rows is added to that of x where it lies: a slice's would be an x of
+    zeros first.
+    """
+    return _WithLastRow.apply(x) if torch.is_grad_enabled() else (x, x[:, -1])
+
+
+class _WithLastRow(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x[:, -1].clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        pass
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, of_last: Tensor) -> Tensor:
+        gradient[:, -1] += of_last
+        return gradient
+
+
+class _LastAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, sought, weight, bias)
+        ctx.eps = eps
+        return _last(x, sought, eps, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, sought, weight, bias = ctx.saved_tensors
+        of_x, of_sought, *of_norm = _last_gradient(gradient, x, sought, ctx.eps, weight, bias)
+        return of_x, of_sought, None, *of_norm
 
 
 class _BeforeAttention(torch.autograd.Function):
@@ -144,6 +198,27 @@ def _after_gradient(
     return [*of_rows, *map(_own, found)]
 
 
+@torch.library.custom_op("tfa_perf::last_attention", mutates_args=())
+def _last(x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
+    norm = kernels.LayerNorm(as_array(weight), as_array(bias), eps)
+    made = last_rows.last_attention(
+        as_array(x), norm, as_array(sought), num_threads=kernel_threads()
+    )
+    return torch.from_numpy(made)
+
+
+@torch.library.custom_op("tfa_perf::last_attention_gradient", mutates_args=())
+def _last_gradient(
+    gradient: Tensor, x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor
+) -> list[Tensor]:
+    norm = kernels.LayerNorm(as_array(weight), as_array(bias), eps)
+    made = last_rows.last_attention_gradient(
+        as_array(gradient), as_array(x), norm, as_array(sought), num_threads=kernel_threads()
+    )
+    found = made.norm.weight, made.norm.bias
+    return [torch.from_numpy(made.x), torch.from_numpy(made.sought), *map(_own, found)]
+
+
 def _own(part: Any) -> Tensor:
     """Memory of its own, as an operator's results must have: gradients are parts of one array."""
     return torch.from_numpy(part.copy())
@@ -189,3 +264,15 @@ def _flops_after_gradient(
     gradient: Any, mixed: Any, _: Any, gelu: Any, *__: Any, **___: Any
 ) -> int:
     return int(4 * math.prod(mixed) * (mixed[-1] + 2 * gelu[-1]))
+
+
+@register_flop_formula(torch.ops.tfa_perf.last_attention)
+def _flops_last(x: Any, sought: Any, *_: Any, **__: Any) -> int:
+    """Scores, and the sums of weighted rows."""
+    return int(4 * math.prod(sought) * x[1])
+
+
+@register_flop_formula(torch.ops.tfa_perf.last_attention_gradient)
+def _flops_last_gradient(_: Any, x: Any, sought: Any, *__: Any, **___: Any) -> int:
+    """Four products; the scores that are made again are not counted."""
+    return 2 * _flops_last(x, sought)

@@ -89,12 +89,11 @@ class WindowEncoder(nn.Module):
         for layer in front:
             qkv, h = _before_attention(layer, h)
             h = _after_attention(layer, h, _mix(layer, qkv, rotation))
-        normed = last.norm1(h)
         if rotation is None and x.device.type == "cpu":
-            mixed = _mix_last(last, normed)
+            mixed, newest = _mix_last(last, h)
         else:
-            mixed = _mix_last_of_keys(last, normed, rotation)
-        h = _after_attention(last, h[:, -1:], mixed)
+            mixed, newest = _mix_last_of_keys(last, last.norm1(h), rotation), h[:, -1:]
+        h = _after_attention(last, newest, mixed)
         return self.head(self.norm(h[:, 0]))
 
     def _projected(self, x: Tensor) -> Tensor:
@@ -163,32 +162,39 @@ def _attention_dropout(layer: nn.TransformerEncoderLayer) -> float:
     return layer.self_attn.dropout if layer.training else 0.0
 
 
-def _mix_last(layer: nn.TransformerEncoderLayer, source: Tensor) -> Tensor:
-    """What `_mix_last_of_keys` gives without rotation.
+def _mix_last(layer: nn.TransformerEncoderLayer, h: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_mix_last_of_keys` gives without rotation for h normed, and h's last rows: [b, 1, d].
 
     With one query a window, products are put in another order: q . (W_k x_t) is
     (q W_k) . x_t, and the sum of p_t (W_v x_t) is W_v (sum of p_t x_t), so keys and values of the
     T positions need not exist. The bias of the keys adds the same to all scores of a head, which
     softmax takes away; the weights of a head add to 1, so that of the values is added once.
     """
-    attention = layer.self_attn
+    attention, dropout = layer.self_attn, _attention_dropout(layer)
     d, heads = attention.embed_dim, attention.num_heads
     width = d // heads
     query_weight, key_weight, value_weight = attention.in_proj_weight.split(d)
     query_bias, _, value_bias = attention.in_proj_bias.split(d)
+    kernels = encoder_layer.in_kernels(layer, h) and not dropout
+    h, newest = encoder_layer.with_last_row(h) if kernels else (h, h[:, -1])
     # Heads first: a batched product over heads, rows [b] of each.
-    q = linear(source[:, -1], query_weight, query_bias) * width**-0.5
+    q = linear(layer.norm1(newest), query_weight, query_bias) * width**-0.5
     q = q.unflatten(-1, (heads, width)).transpose(0, 1)
     sought = torch.bmm(q, key_weight.unflatten(0, (heads, width))).transpose(0, 1)
-    weights = torch.bmm(sought, source.transpose(1, 2)).softmax(dim=-1)
-    if layer.training and attention.dropout:
-        weights = F.dropout(weights, attention.dropout)
-        # Dropped weights no longer add to 1: the values' bias takes part in the sum.
-        value_bias = value_bias.unflatten(0, (heads, width)) * weights.sum(-1, keepdim=True)
-        value_bias = value_bias.flatten(1)
-    rows = torch.bmm(weights, source).transpose(0, 1)
-    mixed = torch.bmm(rows, value_weight.unflatten(0, (heads, width)).transpose(1, 2))
-    return (mixed.transpose(0, 1).flatten(1) + value_bias).unsqueeze(1)
+    if kernels:
+        rows = encoder_layer.last_attention(layer, h, sought)
+    else:
+        source = layer.norm1(h)
+        weights = torch.bmm(sought, source.transpose(1, 2)).softmax(dim=-1)
+        if dropout:
+            weights = F.dropout(weights, dropout)
+            # Dropped weights no longer add to 1: the values' bias takes part in the sum.
+            value_bias = value_bias.unflatten(0, (heads, width)) * weights.sum(-1, keepdim=True)
+            value_bias = value_bias.flatten(1)
+        rows = torch.bmm(weights, source)
+    values = value_weight.unflatten(0, (heads, width)).transpose(1, 2)
+    mixed = torch.bmm(rows.transpose(0, 1), values).transpose(0, 1).flatten(1) + value_bias
+    return mixed.unsqueeze(1), newest.unsqueeze(1)
 
 
 def _rotate(t: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
