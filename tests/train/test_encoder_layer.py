@@ -107,8 +107,8 @@ def test_products_in_kernels_are_counted_like_torchs(monkeypatch):
         # The last layer goes on with the last row of each window.
         "after_attention": 2 * (2 * rows + 16) * d * (d + 2 * hidden),
         "after_attention_gradient": 4 * (2 * rows + 16) * d * (d + 2 * hidden),
-        "last_attention": 4 * rows * 2 * d,
-        "last_attention_gradient": 8 * rows * 2 * d,
+        "last_rows": 4 * rows * 2 * d,
+        "last_rows_gradient": 8 * rows * 2 * d,
     }
 
 

@@ -112,7 +112,7 @@ def test_dropped_attention_weights_take_their_share_of_the_values_bias():
         layer.self_attn.in_proj_weight.zero_()
         layer.self_attn.in_proj_bias.fill_(1)
     torch.manual_seed(0)
-    mixed = _mix_last(layer, torch.randn(5000, window, 8))
+    mixed, _ = _mix_last(layer, torch.randn(5000, window, 8))
     kept = mixed * window * (1 - rate)
     torch.testing.assert_close(kept, kept.round(), rtol=0, atol=1e-4)
     heads = kept.unflatten(-1, (2, 4))[:, 0]
@@ -121,4 +121,4 @@ def test_dropped_attention_weights_take_their_share_of_the_values_bias():
     assert heads.mean().item() == pytest.approx(window * (1 - rate), rel=0.02)
     assert heads[..., 0].var().item() == pytest.approx(window * rate * (1 - rate), rel=0.05)
     layer.eval()
-    torch.testing.assert_close(_mix_last(layer, torch.randn(5, window, 8)), torch.ones(5, 1, 8))
+    torch.testing.assert_close(_mix_last(layer, torch.randn(5, window, 8))[0], torch.ones(5, 1, 8))

@@ -198,7 +198,7 @@ def _after_gradient(
     return [*of_rows, *map(_own, found)]
 
 
-@torch.library.custom_op("tfa_perf::last_attention", mutates_args=())
+@torch.library.custom_op("tfa_perf::last_rows", mutates_args=())
 def _last(x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
     norm = kernels.LayerNorm(as_array(weight), as_array(bias), eps)
     made = last_rows.last_attention(
@@ -207,7 +207,7 @@ def _last(x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor) -
     return torch.from_numpy(made)
 
 
-@torch.library.custom_op("tfa_perf::last_attention_gradient", mutates_args=())
+@torch.library.custom_op("tfa_perf::last_rows_gradient", mutates_args=())
 def _last_gradient(
     gradient: Tensor, x: Tensor, sought: Tensor, eps: float, weight: Tensor, bias: Tensor
 ) -> list[Tensor]:
@@ -266,13 +266,13 @@ def _flops_after_gradient(
     return int(4 * math.prod(mixed) * (mixed[-1] + 2 * gelu[-1]))
 
 
-@register_flop_formula(torch.ops.tfa_perf.last_attention)
+@register_flop_formula(torch.ops.tfa_perf.last_rows)
 def _flops_last(x: Any, sought: Any, *_: Any, **__: Any) -> int:
     """Scores, and the sums of weighted rows."""
     return int(4 * math.prod(sought) * x[1])
 
 
-@register_flop_formula(torch.ops.tfa_perf.last_attention_gradient)
+@register_flop_formula(torch.ops.tfa_perf.last_rows_gradient)
 def _flops_last_gradient(_: Any, x: Any, sought: Any, *__: Any, **___: Any) -> int:
     """Four products; the scores that are made again are not counted."""
     return 2 * _flops_last(x, sought)
