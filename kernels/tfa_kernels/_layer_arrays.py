@@ -18,6 +18,7 @@ __all__ = [
     "check_linear",
     "check_norm",
     "check_shape",
+    "norm_parts",
     "packed",
     "rows_of",
     "transposed",
@@ -74,6 +75,11 @@ def check_norm(name: str, norm: Any, d: int) -> None:
     # The rows of a norm without it may be divided by 0.
     if not (0 < norm.eps < np.inf and np.float32(norm.eps) > 0):
         raise ValueError(f"{name}.eps is {norm.eps}; a finite number above 0 is needed, as 1e-5")
+
+
+def norm_parts(norm: LayerNorm) -> tuple[Array, Array, np.float32]:
+    """The norm as kernels take it."""
+    return flat(norm.weight), flat(norm.bias), np.float32(norm.eps)
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

@@ -23,6 +23,7 @@ from tfa_kernels._layer_arrays import (
     check_linear,
     check_norm,
     check_shape,
+    norm_parts,
     packed,
     rows_of,
     transposed,
@@ -104,7 +105,7 @@ def before_attention(
     threads = resolve_threads(num_threads)
     out = np.empty((rows, columns), np.float32)
     kernels.before_attention(
-        flat(x), (rows, d, columns, _chunk(rows)), _norm(norm), transposed(projection.weight),
+        flat(x), (rows, d, columns, _chunk(rows)), norm_parts(norm), transposed(projection.weight),
         flat(projection.bias), _addresses(), out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return out
@@ -134,7 +135,7 @@ def before_attention_gradient(
     parts = (columns * d, columns, d, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
-        flat(gradient), flat(x), flat(passed), (rows, d, columns, _chunk(rows)), _norm(norm),
+        flat(gradient), flat(x), flat(passed), (rows, d, columns, _chunk(rows)), norm_parts(norm),
         packed(projection.weight), _addresses(), out.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias = _summed(sums, parts, threads)
@@ -184,7 +185,7 @@ def after_attention(
     )
     kernels.after_attention(
         flat(x), flat(mixed), (rows, d, hidden, _chunk(rows)), transposed(output.weight),
-        flat(output.bias), _norm(norm), transposed(first.weight), flat(first.bias),
+        flat(output.bias), norm_parts(norm), transposed(first.weight), flat(first.bias),
         transposed(second.weight), flat(second.bias), _addresses(), made.middle.reshape(-1),
         made.before_gelu.reshape(-1), made.out.reshape(-1), num_threads=threads,
     )  # fmt: skip
@@ -217,7 +218,7 @@ def after_attention_gradient(
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
-        (rows, d, hidden, _chunk(rows)), packed(output.weight), _norm(norm), packed(first.weight),
+        (rows, d, hidden, _chunk(rows)), packed(output.weight), norm_parts(norm), packed(first.weight),
         packed(second.weight), _addresses(), of_x.reshape(-1), of_mixed.reshape(-1), sums,
         num_threads=threads,
     )  # fmt: skip
@@ -244,10 +245,6 @@ def _check_after(
     hidden = check_linear("first", first, None, d)
     check_linear("second", second, d, hidden)
     return rows, d, hidden
-
-
-def _norm(norm: LayerNorm) -> tuple[Array, Array, np.float32]:
-    return flat(norm.weight), flat(norm.bias), np.float32(norm.eps)
 
 
 def _addresses() -> tuple[int, int]:

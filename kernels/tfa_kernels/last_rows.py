@@ -17,7 +17,7 @@ from tfa_kernels import _last_rows_nb as kernels
 from tfa_kernels._arrays import check_array, flat
 from tfa_kernels._encoder_nb import add_chunks
 from tfa_kernels._jit import resolve_threads
-from tfa_kernels._layer_arrays import MULTIPLE, LayerNorm, check_norm, check_shape
+from tfa_kernels._layer_arrays import MULTIPLE, LayerNorm, check_norm, check_shape, norm_parts
 from tfa_kernels._products_nb import OF_OWN
 
 __all__ = ["LastAttentionGradient", "last_attention", "last_attention_gradient"]
@@ -62,7 +62,7 @@ def last_attention(
     out = np.empty(sought.shape, np.float32)
     if windows:
         kernels.last_attention(
-            flat(x), flat(sought), (windows, rows, d, heads, _group(windows)), _norm(norm),
+            flat(x), flat(sought), (windows, rows, d, heads, _group(windows)), norm_parts(norm),
             OF_OWN.address, out.reshape(-1), num_threads=threads,
         )  # fmt: skip
     return out
@@ -89,7 +89,7 @@ def last_attention_gradient(
         group = _group(windows)
         sums = np.empty((-(-windows // group), 2 * d), np.float32)
         kernels.last_attention_gradient(
-            flat(gradient), flat(x), flat(sought), (windows, rows, d, heads, group), _norm(norm),
+            flat(gradient), flat(x), flat(sought), (windows, rows, d, heads, group), norm_parts(norm),
             OF_OWN.address, of_x.reshape(-1), of_sought.reshape(-1), sums, num_threads=threads,
         )  # fmt: skip
         add_chunks(sums, len(sums), 2 * d, 2 * d, of_norm, num_threads=threads)
@@ -113,10 +113,6 @@ def _checked(x: Any, norm: Any, sought: Any) -> tuple[int, int, int, int]:
             f"sought has shape {sought.shape}, needs {(windows, 'heads', d)}, heads from 1"
         )
     return windows, rows, d, heads
-
-
-def _norm(norm: LayerNorm) -> tuple[Array, Array, np.float32]:
-    return flat(norm.weight), flat(norm.bias), np.float32(norm.eps)
 
 
 def _group(windows: int) -> int:
