@@ -218,9 +218,9 @@ def after_attention_gradient(
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
-        (rows, d, hidden, _chunk(rows)), packed(output.weight), norm_parts(norm), packed(first.weight),
-        packed(second.weight), _addresses(), of_x.reshape(-1), of_mixed.reshape(-1), sums,
-        num_threads=threads,
+        (rows, d, hidden, _chunk(rows)), packed(output.weight), norm_parts(norm),
+        packed(first.weight), packed(second.weight), _addresses(), of_x.reshape(-1),
+        of_mixed.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = _summed(
         sums, parts, threads

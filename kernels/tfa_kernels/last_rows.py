@@ -89,8 +89,9 @@ def last_attention_gradient(
         group = _group(windows)
         sums = np.empty((-(-windows // group), 2 * d), np.float32)
         kernels.last_attention_gradient(
-            flat(gradient), flat(x), flat(sought), (windows, rows, d, heads, group), norm_parts(norm),
-            OF_OWN.address, of_x.reshape(-1), of_sought.reshape(-1), sums, num_threads=threads,
+            flat(gradient), flat(x), flat(sought), (windows, rows, d, heads, group),
+            norm_parts(norm), OF_OWN.address, of_x.reshape(-1), of_sought.reshape(-1), sums,
+            num_threads=threads,
         )  # fmt: skip
         add_chunks(sums, len(sums), 2 * d, 2 * d, of_norm, num_threads=threads)
     weight, bias = np.split(of_norm, 2)
