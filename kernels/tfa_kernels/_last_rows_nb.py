@@ -9,11 +9,11 @@ products of our own arrays. Scores are kept with heads along the vectors, whole 
 import numpy as np
 from numba import prange
 
-from tfa_kernels._attention_nb import LOG2_E, _softmax, _softmax_gradient
+from tfa_kernels._attention_nb import LOG2_E, _divide, _softmax, _softmax_gradient
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._products_nb import PANEL, product_at
 from tfa_kernels._row_ops_nb import norm_gradient, norm_rows
-from tfa_kernels._vectors_nb import WIDTH, load, spread, store
+from tfa_kernels._vectors_nb import WIDTH
 
 
 @parallel_kernel
@@ -31,11 +31,9 @@ def last_attention(x, sought, sizes, norm, at, out):
             _turn(sought, window * heads * d, heads, d, LOG2_E, turned, width)
             _scores(at, normed, turned, T, d, width, weights)
             _softmax(weights, T, width, sums)
-            for i in range(0, width, WIDTH):
-                inverse = spread(np.float32(1.0)) / load(sums, i)
-                for j in range(i, T * width, width):
-                    store(weights, j, load(weights, j) * inverse)
-            _of_heads(at, weights, normed, T, d, heads, width, out, window * heads * d)
+            place = window * heads * d
+            _of_heads(at, weights, normed, T, d, heads, width, out, place)
+            _divide(heads, d, sums, out, place)
 
 
 @parallel_kernel
