@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 SOURCES := pyproject.toml kernels/pyproject.toml constraints.txt
 
+# Where this is set, every process that starts would compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test bench nightly lint docs clean
 
 demo: $(VENV)/.installed
