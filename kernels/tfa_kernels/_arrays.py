@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tfa_kernels._memory_nb import on_lines
 
 
 def check_array(name: str, array: Any, ndim: int, shape: str) -> None:
@@ -34,6 +37,11 @@ def flat(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.reshape(-1).view()
     view.flags.writeable = False
     return view
+
+
+def empty(*shape: int) -> npt.NDArray[np.float32]:
+    """Float32 for a result, on lines of the caches."""
+    return on_lines(math.prod(shape)).reshape(shape)
 
 
 def check_out(

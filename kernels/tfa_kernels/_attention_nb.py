@@ -11,8 +11,10 @@ from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._lanes_nb import BLOCK
-from tfa_kernels._products_nb import PANEL, product
+from tfa_kernels._memory_nb import scratch
+from tfa_kernels._products_nb import PANEL, nothing, product
 from tfa_kernels._vectors_nb import (
+    LOG2_E,
     WIDTH,
     exp2,
     largest,
@@ -23,29 +25,31 @@ from tfa_kernels._vectors_nb import (
     turn,
 )
 
-LOG2_E = np.float32(1.4426950408889634)
-
 
 @inline_kernel
-def _copy(source, at, columns, factor, out, to):
-    """A row of a flat array, times ``factor``, to another."""
-    done = columns // WIDTH * WIDTH
-    for c in range(0, done, WIDTH):
-        store(out, to + c, load(source, at + c) * spread(factor))
-    for c in range(done, columns):
-        out[to + c] = source[at + c] * factor
-
-
-@inline_kernel
-def _take(qkv, at, T, W, heads, factor, q, k, v, size, width):
-    """A window's rows at ``at``, read one after the other, to heads of ``size``; q times factor."""
-    one, d = np.float32(1.0), W * heads
+def _take(rows, at, step, T, W, heads, factor, out, size, width):
+    """Rows at ``at``, ``step`` apart and read one after the other, to heads of ``size``."""
+    whole, times = W // WIDTH * WIDTH, spread(factor)
     for row in range(T):
         for head in range(heads):
-            i, j = at + row * 3 * d + head * W, head * size + row * width
-            _copy(qkv, i, W, factor, q, j)
-            _copy(qkv, i + d, W, one, k, j)
-            _copy(qkv, i + 2 * d, W, one, v, j)
+            i, j = at + row * step + head * W, head * size + row * width
+            for c in range(0, whole, WIDTH):
+                store(out, j + c, load(rows, i + c) * times)
+            for c in range(whole, W):
+                out[j + c] = rows[i + c] * factor
+
+
+@inline_kernel
+def _give(heads_of, size, width, T, W, heads, factor, out, at, step):
+    """What `_take` does, the other way."""
+    whole, times = W // WIDTH * WIDTH, spread(factor)
+    for row in range(T):
+        for head in range(heads):
+            i, j = at + row * step + head * W, head * size + row * width
+            for c in range(0, whole, WIDTH):
+                store(out, i + c, load(heads_of, j + c) * times)
+            for c in range(whole, W):
+                out[i + c] = heads_of[j + c] * factor
 
 
 @inline_kernel
@@ -59,14 +63,17 @@ def _turned(source, at, rows, columns, out):
 @inline_kernel
 def _softmax(scores, T, width, sums):
     """2 ** (scores - their largest) over the T rows of [T, width], and the sums of a column."""
+    last = (T - 1) * width
     for i in range(0, width, WIDTH):
-        most = load(scores, i)
-        for j in range(1, T):
-            most = largest(load(scores, j * width + i), most)
+        # Even and odd rows apart, here and below: two chains of operations that wait for the last.
+        even, odd = load(scores, i), load(scores, last + i)
+        for at in range(i, last, 2 * width):
+            even, odd = largest(load(scores, at), even), largest(load(scores, at + width), odd)
+        most = largest(even, odd)
         total = spread(np.float32(0.0))
-        for j in range(T):
-            weight = exp2(load(scores, j * width + i) - most)
-            store(scores, j * width + i, weight)
+        for at in range(i, last + width, width):
+            weight = exp2(load(scores, at) - most)
+            store(scores, at, weight)
             total = total + weight
         store(sums, i, total)
 
@@ -84,16 +91,18 @@ def _divide(rows, columns, sums, made, at):
 @inline_kernel
 def _softmax_gradient(weights, changes, T, width, sums):
     """Weights [T, width] over their sums, and from their gradient that of the scores."""
+    zero = spread(np.float32(0.0))
     for i in range(0, width, WIDTH):
         inverse = spread(np.float32(1.0)) / load(sums, i)
-        shared = spread(np.float32(0.0))
-        for j in range(T):
-            at = j * width + i
+        even, odd = zero, zero
+        for row in range(T):
+            at = row * width + i
             weight = load(weights, at) * inverse
             store(weights, at, weight)
-            shared = multiply_add(weight, load(changes, at), shared)
-        for j in range(T):
-            at = j * width + i
+            even, odd = odd, multiply_add(weight, load(changes, at), even)
+        shared = even + odd
+        for row in range(T):
+            at = row * width + i
             store(changes, at, (load(changes, at) - shared) * load(weights, at))
 
 
@@ -105,29 +114,29 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
     """
     d = W * heads
     rows, width = (T + WIDTH - 1) // WIDTH * WIDTH, (W + WIDTH - 1) // WIDTH * WIDTH
-    size = rows * width
+    size, one = rows * width, np.float32(1.0)
     for number in prange((windows + group - 1) // group):
         # What is past the window or the head counts nowhere.
-        q, k, v = np.zeros((3, heads * size), np.float32)
-        turned, scores = np.empty(size, np.float32), np.empty(rows * rows, np.float32)
-        sums = np.empty(rows, np.float32)
+        q, k, v = scratch(heads * size), scratch(heads * size), scratch(heads * size)
+        q[:], k[:], v[:] = 0.0, 0.0, 0.0
+        turned, scores, sums = scratch(size), scratch(rows * rows), scratch(rows)
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
-            _take(qkv, window * T * 3 * d, T, W, heads, scale * LOG2_E, q, k, v, size, width)
+            start = window * T * d
+            _take(qkv, 3 * start, 3 * d, T, W, heads, scale * LOG2_E, q, size, width)
+            _take(qkv, 3 * start + d, 3 * d, T, W, heads, one, k, size, width)
+            _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
             for head in range(heads):
                 at = head * size
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        (scores, 0, rows), rows, rows, False)  # fmt: skip
+                        nothing(scores), (scores, 0, rows), rows, rows)  # fmt: skip
                 _softmax(scores, T, rows, sums)
                 # In place of the queries, which are not read again.
                 product((scores, 0, 1, rows), (v, at, width, PANEL), T,
-                        (q, at, width), rows, width, False)  # fmt: skip
+                        nothing(q), (q, at, width), rows, width)  # fmt: skip
                 _divide(T, width, sums, q, at)
-            for row in range(T):
-                for head in range(heads):
-                    to = (window * T + row) * d + head * W
-                    _copy(q, head * size + row * width, W, np.float32(1.0), out, to)
+            _give(q, size, width, T, W, heads, one, out, start, d)
 
 
 @parallel_kernel
@@ -138,39 +147,36 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
     size, one = rows * width, np.float32(1.0)
     for number in prange((windows + group - 1) // group):
         # What is past the window or the head counts nowhere.
-        q, k, v, g = np.zeros((4, heads * size), np.float32)
-        turned = np.empty(size, np.float32)
-        weights, changes = np.empty((2, rows * rows), np.float32)
-        sums = np.empty(rows, np.float32)
+        q, k = scratch(heads * size), scratch(heads * size)
+        v, g = scratch(heads * size), scratch(heads * size)
+        q[:], k[:], v[:], g[:] = 0.0, 0.0, 0.0, 0.0
+        turned, sums = scratch(size), scratch(rows)
+        weights, changes = scratch(rows * rows), scratch(rows * rows)
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
             start = window * T * d
-            _take(qkv, 3 * start, T, W, heads, scale * LOG2_E, q, k, v, size, width)
-            for row in range(T):
-                for head in range(heads):
-                    to = head * size + row * width
-                    _copy(gradient, start + row * d + head * W, W, one, g, to)
+            _take(qkv, 3 * start, 3 * d, T, W, heads, scale * LOG2_E, q, size, width)
+            _take(qkv, 3 * start + d, 3 * d, T, W, heads, one, k, size, width)
+            _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
+            _take(gradient, start, d, T, W, heads, one, g, size, width)
             for head in range(heads):
                 at = head * size
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        (weights, 0, rows), rows, rows, False)  # fmt: skip
+                        nothing(weights), (weights, 0, rows), rows, rows)  # fmt: skip
                 _softmax(weights, T, rows, sums)
                 _turned(g, at, rows, width, turned)
                 product((v, at, width, 1), (turned, 0, rows, PANEL), W,
-                        (changes, 0, rows), rows, rows, False)  # fmt: skip
+                        nothing(changes), (changes, 0, rows), rows, rows)  # fmt: skip
                 _softmax_gradient(weights, changes, T, rows, sums)
                 # Each in place of what is not read again.
                 product((changes, 0, 1, rows), (k, at, width, PANEL), T,
-                        (v, at, width), rows, width, False)  # fmt: skip
+                        nothing(v), (v, at, width), rows, width)  # fmt: skip
                 product((changes, 0, rows, 1), (q, at, width, PANEL), T,
-                        (k, at, width), rows, width, False)  # fmt: skip
+                        nothing(k), (k, at, width), rows, width)  # fmt: skip
                 product((weights, 0, rows, 1), (g, at, width, PANEL), T,
-                        (q, at, width), rows, width, False)  # fmt: skip
-            for row in range(T):
-                for head in range(heads):
-                    i, to = head * size + row * width, 3 * (start + row * d) + head * W
-                    _copy(v, i, W, scale, out, to)
-                    # The queries were scaled, for weights that are powers of 2.
-                    _copy(k, i, W, one / LOG2_E, out, to + d)
-                    _copy(q, i, W, one, out, to + 2 * d)
+                        nothing(q), (q, at, width), rows, width)  # fmt: skip
+            _give(v, size, width, T, W, heads, scale, out, 3 * start, 3 * d)
+            # The queries were scaled, for weights that are powers of 2.
+            _give(k, size, width, T, W, heads, one / LOG2_E, out, 3 * start + d, 3 * d)
+            _give(q, size, width, T, W, heads, one, out, 3 * start + 2 * d, 3 * d)

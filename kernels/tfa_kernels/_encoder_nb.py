@@ -8,16 +8,16 @@ neither do the bits.
 
 Arrays are flat. ``sizes`` are rows, d, the other number of columns (of the projection, or of the
 feed-forward's hidden values) and rows of a chunk; a ``norm`` is weight, bias and what is added to
-the variance; ``at`` are the addresses of products, of a given array and of one of our own.
+the variance; ``at`` is the address of products.
 """
 
 import numpy as np
 from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
-from tfa_kernels._products_nb import PANEL, product_at
+from tfa_kernels._memory_nb import scratch
+from tfa_kernels._products_nb import PANEL, nothing, product_at, rows_and_bias, rows_of
 from tfa_kernels._row_ops_nb import (
-    add_bias,
     add_rows,
     gelu,
     gelu_gradient,
@@ -35,13 +35,13 @@ def before_attention(x, sizes, norm, panels, bias, at, out):
     """out [rows, columns] = norm(x [rows, d]) times the packed weight, plus its bias."""
     rows, d, columns, chunk = sizes
     for number in prange((rows + chunk - 1) // chunk):
-        normed, kept = np.empty(BLOCK * d, np.float32), np.empty((2, BLOCK), np.float32)
+        normed, kept = scratch(BLOCK * d), np.empty((2, BLOCK), np.float32)
         start = np.int64(number) * chunk
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
-            _fill(bias, count, columns, out, to)
-            _times(at[1], (normed, 0, d, 1), panels, d, (out, to, columns), count, columns, True)
+            _times(at, (normed, 0, d, 1), panels, d, rows_of(bias, 0, 0), (out, to, columns), count,
+                   columns)  # fmt: skip
 
 
 @parallel_kernel
@@ -52,7 +52,7 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
     """
     rows, d, columns, chunk = sizes
     for number in prange((rows + chunk - 1) // chunk):
-        normed, changes = np.empty((2, BLOCK * d), np.float32)
+        normed, changes = scratch(BLOCK * d), scratch(BLOCK * d)
         kept = np.empty((2, BLOCK), np.float32)
         mine = sums[number]
         mine[:] = 0.0
@@ -62,10 +62,11 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
-            _add_products(at[0], (gradient, to, 1, columns), normed, count, weight, columns, d)
+            # First what reads the gradient row by row: memory is ahead of it then.
+            _times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
+                   (changes, 0, d), count, d)  # fmt: skip
+            _add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d)
             add_rows(gradient, to, count, columns, bias)
-            _times(at[0], (gradient, to, columns, 1), panels, columns, (changes, 0, d), count, d,
-                   False)  # fmt: skip
             norm_gradient(changes, x, passed, first * d, count, d, norm[0], kept, out,
                           (of_norm[:d], of_norm[d:]))  # fmt: skip
 
@@ -83,22 +84,21 @@ def after_attention(
     rows, d, hidden, chunk = sizes
     keeps = before_gelu.size == rows * hidden
     for number in prange((rows + chunk - 1) // chunk):
-        normed, kept = np.empty(BLOCK * d, np.float32), np.empty((2, BLOCK), np.float32)
-        active = np.empty(BLOCK * hidden, np.float32)
-        entering = before_gelu if keeps else np.empty(BLOCK * hidden, np.float32)
+        normed, kept = scratch(BLOCK * d), np.empty((2, BLOCK), np.float32)
+        active = scratch(BLOCK * hidden)
+        entering = before_gelu if keeps else scratch(BLOCK * hidden)
         start = np.int64(number) * chunk
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             enter = first * hidden if keeps else 0
-            add_bias(x, to, count, d, bias, middle)
-            _times(at[0], (mixed, to, d, 1), panels, d, (middle, to, d), count, d, True)
+            _times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
+                   (middle, to, d), count, d)  # fmt: skip
             norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
-            _fill(bias_1, count, hidden, entering, enter)
-            _times(at[1], (normed, 0, d, 1), panels_1, d, (entering, enter, hidden), count, hidden,
-                   True)  # fmt: skip
+            _times(at, (normed, 0, d, 1), panels_1, d, rows_of(bias_1, 0, 0),
+                   (entering, enter, hidden), count, hidden)  # fmt: skip
             gelu(entering, enter, count * hidden, active)
-            add_bias(middle, to, count, d, bias_2, out)
-            _times(at[1], (active, 0, hidden, 1), panels_2, hidden, (out, to, d), count, d, True)
+            _times(at, (active, 0, hidden, 1), panels_2, hidden,
+                   rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d)  # fmt: skip
 
 
 @parallel_kernel
@@ -112,8 +112,8 @@ def after_attention_gradient(
     """
     rows, d, hidden, chunk = sizes
     for number in prange((rows + chunk - 1) // chunk):
-        normed, changes, mixed_panels = np.empty((3, BLOCK * d), np.float32)
-        active, entering = np.empty((2, BLOCK * hidden), np.float32)
+        normed, changes, mixed_panels = scratch(BLOCK * d), scratch(BLOCK * d), scratch(BLOCK * d)
+        active, entering = scratch(BLOCK * hidden), scratch(BLOCK * hidden)
         kept = np.empty((2, BLOCK), np.float32)
         mine = sums[number]
         mine[:] = 0.0
@@ -126,21 +126,22 @@ def after_attention_gradient(
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             steps = (PANEL, count * PANEL)
-            _times(at[0], (gradient, to, d, 1), panels_2, d, (entering, 0, hidden), count, hidden,
-                   False)  # fmt: skip
+            _times(at, (gradient, to, d, 1), panels_2, d, nothing(entering),
+                   (entering, 0, hidden), count, hidden)  # fmt: skip
             gelu_gradient(entering, before_gelu, first * hidden, count, hidden, active, steps)
-            _add_products(at[0], (gradient, to, 1, d), active, count, weight_2, d, hidden)
+            _add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden)
             add_rows(gradient, to, count, d, bias_2)
             norm_rows(middle, to, count, d, norm, normed, steps, kept)
-            _add_products(at[1], (entering, 0, 1, hidden), normed, count, weight_1, hidden, d)
+            _add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d)
             add_rows(entering, 0, count, hidden, bias_1)
-            _times(at[1], (entering, 0, hidden, 1), panels_1, hidden, (changes, 0, d), count, d,
-                   False)  # fmt: skip
+            _times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
+                   (changes, 0, d), count, d)  # fmt: skip
             norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
             _to_panels(mixed, to, count, d, mixed_panels)
-            _add_products(at[1], (out, to, 1, d), mixed_panels, count, weight, d, d)
+            _add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d)
             add_rows(out, to, count, d, bias)
-            _times(at[1], (out, to, d, 1), panels, d, (of_mixed, to, d), count, d, False)
+            _times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count,
+                   d)  # fmt: skip
 
 
 @parallel_kernel
@@ -156,32 +157,16 @@ def add_chunks(sums, chunks, size, piece, out):
 
 
 @inline_kernel
-def _times(address, a, panels, depth, out, rows, columns, add):
+def _times(address, a, panels, depth, begin, out, rows, columns):
     """Rows times a matrix [depth, columns] in panels."""
-    product_at(address, a, (panels, 0, PANEL, depth * PANEL), depth, out, rows, columns, add)
+    product_at(address, a, (panels, 0, PANEL, depth * PANEL), depth, begin, out, rows, columns)
 
 
 @inline_kernel
 def _add_products(address, a, panels, depth, sums, rows, columns):
     """sums [rows, columns] += a [rows, depth] times ``depth`` rows in panels."""
-    product_at(
-        address,
-        a,
-        (panels, 0, PANEL, depth * PANEL),
-        depth,
-        (sums, 0, columns),
-        rows,
-        columns,
-        True,
-    )
-
-
-@inline_kernel
-def _fill(row, rows, columns, out, to):
-    """The same row again and again."""
-    for first in range(to, to + rows * columns, columns):
-        for c in range(0, columns, WIDTH):
-            store(out, first + c, load(row, c))
+    b = panels, 0, PANEL, depth * PANEL
+    product_at(address, a, b, depth, rows_of(sums, 0, columns), (sums, 0, columns), rows, columns)
 
 
 @inline_kernel

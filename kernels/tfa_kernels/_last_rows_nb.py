@@ -3,17 +3,18 @@
 
 Arrays are flat. ``sizes`` are windows, rows of one, d, heads, and windows that a thread takes at a
 time; a ``norm`` is weight, bias and what is added to the variance; ``at`` is the address of
-products of our own arrays. Scores are kept with heads along the vectors, whole vectors of them.
+products. Scores are kept with heads along the vectors, whole vectors of them.
 """
 
 import numpy as np
 from numba import prange
 
-from tfa_kernels._attention_nb import LOG2_E, _divide, _softmax, _softmax_gradient
+from tfa_kernels._attention_nb import _divide, _softmax, _softmax_gradient
 from tfa_kernels._jit import inline_kernel, parallel_kernel
-from tfa_kernels._products_nb import PANEL, product_at
+from tfa_kernels._memory_nb import scratch
+from tfa_kernels._products_nb import PANEL, nothing, product_at, rows_of
 from tfa_kernels._row_ops_nb import norm_gradient, norm_rows
-from tfa_kernels._vectors_nb import WIDTH
+from tfa_kernels._vectors_nb import LOG2_E, WIDTH
 
 
 @parallel_kernel
@@ -22,9 +23,9 @@ def last_attention(x, sought, sizes, norm, at, out):
     windows, T, d, heads, group = sizes
     width = (heads + WIDTH - 1) // WIDTH * WIDTH
     for number in prange((windows + group - 1) // group):
-        normed, kept = np.empty(T * d, np.float32), np.empty((2, T), np.float32)
-        turned = np.zeros(d * width, np.float32)
-        weights, sums = np.empty(T * width, np.float32), np.empty(width, np.float32)
+        normed, kept = scratch(T * d), np.empty((2, T), np.float32)
+        turned, weights, sums = scratch(d * width), scratch(T * width), scratch(width)
+        turned[:] = 0.0
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
             norm_rows(x, window * T * d, T, d, norm, normed, (d, PANEL), kept)
@@ -45,12 +46,11 @@ def last_attention_gradient(gradient, x, sought, sizes, norm, at, out, of_sought
     windows, T, d, heads, group = sizes
     width = (heads + WIDTH - 1) // WIDTH * WIDTH
     for number in prange((windows + group - 1) // group):
-        normed, changed = np.empty((2, T * d), np.float32)
+        normed, changed = scratch(T * d), scratch(T * d)
         kept = np.empty((2, T), np.float32)
-        turned = np.zeros(d * width, np.float32)
-        given = np.empty(heads * d, np.float32)
-        weights, changes = np.empty((2, T * width), np.float32)
-        totals = np.empty(width, np.float32)
+        turned, totals = scratch(d * width), scratch(width)
+        weights, changes = scratch(T * width), scratch(T * width)
+        turned[:] = 0.0
         mine = sums[number]
         mine[:] = 0.0
         first = np.int64(number) * group
@@ -64,12 +64,9 @@ def last_attention_gradient(gradient, x, sought, sizes, norm, at, out, of_sought
             _scores(at, normed, turned, T, d, width, changes)
             _softmax_gradient(weights, changes, T, width, totals)
             _of_heads(at, changes, normed, T, d, heads, width, of_sought, place)
-            for i in range(heads * d):
-                given[i] = gradient[place + i]
-            _of_rows(at, weights, given, T, d, heads, width, changed, False)
-            for i in range(heads * d):
-                given[i] = sought[place + i]
-            _of_rows(at, changes, given, T, d, heads, width, changed, True)
+            _of_rows(at, weights, gradient, place, T, d, heads, width, nothing(changed), changed)
+            _of_rows(at, changes, sought, place, T, d, heads, width, rows_of(changed, 0, d),
+                     changed)  # fmt: skip
             # Nothing comes from elsewhere.
             for i in range(begin, begin + T * d):
                 out[i] = 0.0
@@ -86,18 +83,19 @@ def _turn(rows, at, heads, d, factor, out, width):
 
 @inline_kernel
 def _scores(address, normed, turned, T, d, width, out):
-    product_at(address, (normed, 0, d, 1), (turned, 0, width, PANEL), d, (out, 0, width), T, width,
-               False)  # fmt: skip
+    product_at(address, (normed, 0, d, 1), (turned, 0, width, PANEL), d, nothing(out),
+               (out, 0, width), T, width)  # fmt: skip
 
 
 @inline_kernel
 def _of_heads(address, weights, normed, T, d, heads, width, out, at):
     """Of each head the sum of weighted rows."""
-    product_at(address, (weights, 0, 1, width), (normed, 0, d, PANEL), T, (out, at, d), heads, d,
-               False)  # fmt: skip
+    product_at(address, (weights, 0, 1, width), (normed, 0, d, PANEL), T, nothing(out),
+               (out, at, d), heads, d)  # fmt: skip
 
 
 @inline_kernel
-def _of_rows(address, weights, given, T, d, heads, width, out, add):
+def _of_rows(address, weights, given, at, T, d, heads, width, begin, out):
     """Of each row the sum of what its weights give of the heads."""
-    product_at(address, (weights, 0, width, 1), (given, 0, d, PANEL), heads, (out, 0, d), T, d, add)
+    product_at(address, (weights, 0, width, 1), (given, at, d, PANEL), heads, begin, (out, 0, d),
+               T, d)  # fmt: skip

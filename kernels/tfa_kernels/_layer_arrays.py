@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels._arrays import check_array, flat
-from tfa_kernels._memory_nb import LINE
+from tfa_kernels._memory_nb import on_lines
 from tfa_kernels._products_nb import pack
 
 __all__ = [
@@ -96,7 +96,7 @@ def _check_columns(what: str, columns: int) -> None:
 def transposed(weight: Array) -> Array:
     """Panels of [columns of x, columns of y], what rows of x are multiplied by."""
     columns, depth = weight.shape
-    out = _on_lines(weight.size)
+    out = on_lines(weight.size)
     pack(flat(weight), columns, depth, depth, 1, out)
     return out
 
@@ -104,13 +104,6 @@ def transposed(weight: Array) -> Array:
 def packed(weight: Array) -> Array:
     """Panels of the weight as it is, what rows of the gradient of y are multiplied by."""
     depth, columns = weight.shape
-    out = _on_lines(weight.size)
+    out = on_lines(weight.size)
     pack(flat(weight), columns, depth, 1, columns, out)
     return out
-
-
-def _on_lines(size: int) -> Array:
-    """An array that begins with a line of the caches: no vector of 16 lies in two of them."""
-    room = np.empty(size + LINE // 4, np.float32)
-    first = -room.ctypes.data % LINE // 4
-    return room[first : first + size]

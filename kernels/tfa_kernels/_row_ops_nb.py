@@ -12,6 +12,7 @@ import numpy as np
 from tfa_kernels._jit import inline_kernel
 from tfa_kernels._products_nb import PANEL
 from tfa_kernels._vectors_nb import (
+    LOG2_E,
     WIDTH,
     exp2,
     largest,
@@ -23,7 +24,6 @@ from tfa_kernels._vectors_nb import (
     where_positive,
 )
 
-LOG2_E = math.log2(math.e)
 _ONE = np.float32(1.0)
 
 
@@ -156,12 +156,3 @@ def add_rows(x, at, rows, columns, sums):
         for row in range(rows):
             added = added + load(x, at + row * columns + c)
         store(sums, c, added)
-
-
-@inline_kernel
-def add_bias(x, at, rows, columns, bias, out):
-    """out = x + bias, both from ``at`` on."""
-    for row in range(rows):
-        first = at + row * columns
-        for c in range(0, columns, WIDTH):
-            store(out, first + c, load(x, first + c) + load(bias, c))

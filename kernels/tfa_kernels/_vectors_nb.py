@@ -5,9 +5,12 @@ What a product of small matrices needs: partial sums that stay in registers whil
 arrays are contiguous and nothing is checked. Without JIT, numpy arrays stand for vectors.
 """
 
+import math
+
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.imputils import impl_ret_borrowed
 
 from tfa_kernels._jit import VECTOR_WIDTH, compiled
 from tfa_kernels._lanes_nb import BLOCK, Lanes, _address, _llvm_call, _packed, _transposed8
@@ -15,13 +18,28 @@ from tfa_kernels._lanes_nb import BLOCK, Lanes, _address, _llvm_call, _packed, _
 WIDTH = VECTOR_WIDTH
 FLOAT32 = Lanes("float32", WIDTH)
 
+# For powers of e as powers of 2.
+LOG2_E = np.float32(math.log2(math.e))
+
 _INTEGERS = ir.VectorType(ir.IntType(32), WIDTH)
 # 2 ** x on [-1/2, 1/2], by interpolation in Chebyshev's points: 1e-8 of the value at most, which
 # is less than float32 resolves.
 _POINTS = np.cos(np.pi * (np.arange(7) + 0.5) / 7) / 2
 _EXP2 = tuple(float(c) for c in np.polyfit(_POINTS, np.exp2(_POINTS), 6))
 _LEAST_EXPONENT = -126.0
-_BIAS, _MANTISSA_BITS = 127, 23
+_MANTISSA_BITS = 23
+_WHOLE = 1.5 * 2**_MANTISSA_BITS + 127
+
+
+@compiled(twin=lambda array: array)
+def own(typing_context, array):
+    """The array, as the type of those that may be written to: for callees that read it."""
+    kind = types.Array(array.dtype, array.ndim, array.layout)
+
+    def generate(context, builder, signature, args):
+        return impl_ret_borrowed(context, builder, kind, args[0])
+
+    return kind(array), generate
 
 
 @compiled(twin=lambda value: np.full(WIDTH, value, np.float32))
@@ -106,13 +124,14 @@ def exp2(typing_context, x):
 
         low = builder.fcmp_ordered("<", x, every(_LEAST_EXPONENT))
         x = builder.select(low, every(_LEAST_EXPONENT), x)
-        whole = _llvm_call(builder, "rint", "f32", [x])
-        part = builder.fsub(x, whole)
+        # So large that its last place is 1: a sum with it is rounded to whole numbers, which its
+        # lowest bits hold, with the bias of an exponent.
+        rounded = builder.fadd(x, every(_WHOLE))
+        part = builder.fsub(x, builder.fsub(rounded, every(_WHOLE)))
         value = every(np.float32(_EXP2[0]))
         for coefficient in _EXP2[1:]:
             value = _llvm_call(builder, "fmuladd", "f32", [value, part, every(coefficient)])
-        bits = builder.fptosi(whole, _INTEGERS)
-        bits = builder.add(bits, ir.Constant(_INTEGERS, [_BIAS] * WIDTH))
+        bits = builder.bitcast(rounded, _INTEGERS)
         bits = builder.shl(bits, ir.Constant(_INTEGERS, [_MANTISSA_BITS] * WIDTH))
         return builder.fmul(value, builder.bitcast(bits, x.type))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_array, check_out, flat
+from tfa_kernels._arrays import check_array, check_out, empty, flat
 from tfa_kernels._attention_nb import attention, attention_gradient
 from tfa_kernels._jit import resolve_threads
 
@@ -46,7 +46,7 @@ def window_attention(
     windows, rows, d, width = _checked(qkv, heads)
     threads = resolve_threads(num_threads)
     if out is None:
-        out = np.empty((windows, rows, d), np.float32)
+        out = empty(windows, rows, d)
     else:
         check_out(out, (windows, rows, d), np.float32, {"qkv": qkv})
     if out.size:
@@ -76,7 +76,7 @@ def window_attention_gradient(
         raise ValueError(f"gradient has shape {gradient.shape}, needs {(windows, rows, d)}")
     threads = resolve_threads(num_threads)
     if out is None:
-        out = np.empty(qkv.shape, np.float32)
+        out = empty(*qkv.shape)
     else:
         check_out(out, qkv.shape, np.float32, {"qkv": qkv, "gradient": gradient})
     if out.size:

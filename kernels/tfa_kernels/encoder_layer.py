@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels import _encoder_nb as kernels
-from tfa_kernels._arrays import flat
+from tfa_kernels._arrays import empty, flat
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._layer_arrays import (
     MULTIPLE,
@@ -28,7 +28,7 @@ from tfa_kernels._layer_arrays import (
     rows_of,
     transposed,
 )
-from tfa_kernels._products_nb import OF_GIVEN, OF_OWN
+from tfa_kernels._products_nb import PRODUCT
 
 __all__ = [
     "MULTIPLE",
@@ -103,10 +103,10 @@ def before_attention(
     columns = check_linear("projection", projection, None, d)
     check_norm("norm", norm, d)
     threads = resolve_threads(num_threads)
-    out = np.empty((rows, columns), np.float32)
+    out = empty(rows, columns)
     kernels.before_attention(
         flat(x), (rows, d, columns, _chunk(rows)), norm_parts(norm), transposed(projection.weight),
-        flat(projection.bias), _addresses(), out.reshape(-1), num_threads=threads,
+        flat(projection.bias), PRODUCT.address, out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return out
 
@@ -131,12 +131,12 @@ def before_attention_gradient(
     check_shape("gradient", gradient, (rows, columns))
     check_shape("passed", passed, (rows, d))
     threads = resolve_threads(num_threads)
-    out = np.empty((rows, d), np.float32)
+    out = empty(rows, d)
     parts = (columns * d, columns, d, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
         flat(gradient), flat(x), flat(passed), (rows, d, columns, _chunk(rows)), norm_parts(norm),
-        packed(projection.weight), _addresses(), out.reshape(-1), sums, num_threads=threads,
+        packed(projection.weight), PRODUCT.address, out.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias = _summed(sums, parts, threads)
     return BeforeAttentionGradient(
@@ -179,14 +179,14 @@ def after_attention(
     rows, d, hidden = _check_after(x, mixed, output, norm, first, second)
     threads = resolve_threads(num_threads)
     made = AfterAttention(
-        np.empty((rows, d), np.float32),
-        np.empty((rows, d), np.float32),
-        np.empty((rows if keep else 0, hidden), np.float32),
+        empty(rows, d),
+        empty(rows, d),
+        empty(rows if keep else 0, hidden),
     )
     kernels.after_attention(
         flat(x), flat(mixed), (rows, d, hidden, _chunk(rows)), transposed(output.weight),
         flat(output.bias), norm_parts(norm), transposed(first.weight), flat(first.bias),
-        transposed(second.weight), flat(second.bias), _addresses(), made.middle.reshape(-1),
+        transposed(second.weight), flat(second.bias), PRODUCT.address, made.middle.reshape(-1),
         made.before_gelu.reshape(-1), made.out.reshape(-1), num_threads=threads,
     )  # fmt: skip
     return made
@@ -213,13 +213,13 @@ def after_attention_gradient(
     check_shape("gradient", gradient, (rows, d))
     check_shape("made.before_gelu", made.before_gelu, (rows, hidden))
     threads = resolve_threads(num_threads)
-    of_x, of_mixed = np.empty((rows, d), np.float32), np.empty((rows, d), np.float32)
+    of_x, of_mixed = empty(rows, d), empty(rows, d)
     parts = (d * d, d, d, d, hidden * d, hidden, d * hidden, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
         (rows, d, hidden, _chunk(rows)), packed(output.weight), norm_parts(norm),
-        packed(first.weight), packed(second.weight), _addresses(), of_x.reshape(-1),
+        packed(first.weight), packed(second.weight), PRODUCT.address, of_x.reshape(-1),
         of_mixed.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = _summed(
@@ -247,10 +247,6 @@ def _check_after(
     return rows, d, hidden
 
 
-def _addresses() -> tuple[int, int]:
-    return OF_GIVEN.address, OF_OWN.address
-
-
 def _chunk(rows: int) -> int:
     many = max(_CHUNKS, rows // _CHUNK_ROWS // _CHUNKS * _CHUNKS)
     chunks = max(1, min(rows // _LEAST_ROWS, many, _MOST_CHUNKS))
@@ -258,7 +254,7 @@ def _chunk(rows: int) -> int:
 
 
 def _chunk_sums(rows: int, size: int) -> Array:
-    return np.empty((-(-rows // _chunk(rows)), size), np.float32)
+    return empty(-(-rows // _chunk(rows)), size)
 
 
 def _summed(sums: Array, parts: tuple[int, ...], threads: int) -> list[Array]:
@@ -266,6 +262,6 @@ def _summed(sums: Array, parts: tuple[int, ...], threads: int) -> list[Array]:
     chunks, size = sums.shape
     if not chunks:
         return np.split(np.zeros(size, np.float32), np.cumsum(parts)[:-1])
-    out = np.empty(size, np.float32)
+    out = empty(size)
     kernels.add_chunks(sums, chunks, size, _PIECE, out, num_threads=threads)
     return np.split(out, np.cumsum(parts)[:-1])

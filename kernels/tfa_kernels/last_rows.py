@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels import _last_rows_nb as kernels
-from tfa_kernels._arrays import check_array, flat
+from tfa_kernels._arrays import check_array, empty, flat
 from tfa_kernels._encoder_nb import add_chunks
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._layer_arrays import MULTIPLE, LayerNorm, check_norm, check_shape, norm_parts
-from tfa_kernels._products_nb import OF_OWN
+from tfa_kernels._products_nb import PRODUCT
 
 __all__ = ["LastAttentionGradient", "last_attention", "last_attention_gradient"]
 
@@ -59,11 +59,11 @@ def last_attention(
     """
     windows, rows, d, heads = _checked(x, norm, sought)
     threads = resolve_threads(num_threads)
-    out = np.empty(sought.shape, np.float32)
+    out = empty(*sought.shape)
     if windows:
         kernels.last_attention(
             flat(x), flat(sought), (windows, rows, d, heads, _group(windows)), norm_parts(norm),
-            OF_OWN.address, out.reshape(-1), num_threads=threads,
+            PRODUCT.address, out.reshape(-1), num_threads=threads,
         )  # fmt: skip
     return out
 
@@ -83,14 +83,14 @@ def last_attention_gradient(
     windows, rows, d, heads = _checked(x, norm, sought)
     check_shape("gradient", gradient, sought.shape)
     threads = resolve_threads(num_threads)
-    of_x, of_sought = np.empty(x.shape, np.float32), np.empty(sought.shape, np.float32)
+    of_x, of_sought = empty(*x.shape), empty(*sought.shape)
     of_norm = np.zeros(2 * d, np.float32)
     if windows:
         group = _group(windows)
-        sums = np.empty((-(-windows // group), 2 * d), np.float32)
+        sums = empty(-(-windows // group), 2 * d)
         kernels.last_attention_gradient(
             flat(gradient), flat(x), flat(sought), (windows, rows, d, heads, group),
-            norm_parts(norm), OF_OWN.address, of_x.reshape(-1), of_sought.reshape(-1), sums,
+            norm_parts(norm), PRODUCT.address, of_x.reshape(-1), of_sought.reshape(-1), sums,
             num_threads=threads,
         )  # fmt: skip
         add_chunks(sums, len(sums), 2 * d, 2 * d, of_norm, num_threads=threads)

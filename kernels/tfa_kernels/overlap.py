@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_array, check_out, flat
+from tfa_kernels._arrays import check_array, check_out, empty, flat
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._overlap_nb import overlap_add as add
 
@@ -42,7 +42,7 @@ def overlap_add(
     threads = resolve_threads(num_threads)
     shape = (count + rows - 1, columns)
     if out is None:
-        out = np.empty(shape, np.float32)
+        out = empty(*shape)
     else:
         check_out(out, shape, np.float32, {"windows": windows})
     add(flat(windows), count, rows, columns, out.reshape(-1), num_threads=threads)
