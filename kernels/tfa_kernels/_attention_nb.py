@@ -12,7 +12,7 @@ from numba import prange
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._lanes_nb import BLOCK
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, product
+from tfa_kernels._products_nb import PANEL, nothing, nowhere, product
 from tfa_kernels._vectors_nb import (
     LOG2_E,
     WIDTH,
@@ -127,14 +127,16 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
             _take(qkv, 3 * start + d, 3 * d, T, W, heads, one, k, size, width)
             _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
             for head in range(heads):
-                at = head * size
+                at, half = head * size, T * 3 * W // 2
+                # The next window's rows, read while this one's are worked on.
+                coming = 3 * (start + T * d + head * T * W)
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(scores), (scores, 0, rows), rows, rows)  # fmt: skip
+                        nothing(scores), (scores, 0, rows), rows, rows, (qkv, coming, half))  # fmt: skip
                 _softmax(scores, T, rows, sums)
                 # In place of the queries, which are not read again.
                 product((scores, 0, 1, rows), (v, at, width, PANEL), T,
-                        nothing(q), (q, at, width), rows, width)  # fmt: skip
+                        nothing(q), (q, at, width), rows, width, (qkv, coming + half, half))  # fmt: skip
                 _divide(T, width, sums, q, at)
             _give(q, size, width, T, W, heads, one, out, start, d)
 
@@ -160,22 +162,28 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
             _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
             _take(gradient, start, d, T, W, heads, one, g, size, width)
             for head in range(heads):
-                at = head * size
+                at, part = head * size, T * W
+                # The next window's rows, read while this one's are worked on.
+                coming = start + T * d + head * part
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(weights), (weights, 0, rows), rows, rows)  # fmt: skip
+                        nothing(weights), (weights, 0, rows), rows, rows,
+                        (qkv, 3 * coming, part))  # fmt: skip
                 _softmax(weights, T, rows, sums)
                 _turned(g, at, rows, width, turned)
                 product((v, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(changes), (changes, 0, rows), rows, rows)  # fmt: skip
+                        nothing(changes), (changes, 0, rows), rows, rows,
+                        (qkv, 3 * coming + part, part))  # fmt: skip
                 _softmax_gradient(weights, changes, T, rows, sums)
                 # Each in place of what is not read again.
                 product((changes, 0, 1, rows), (k, at, width, PANEL), T,
-                        nothing(v), (v, at, width), rows, width)  # fmt: skip
+                        nothing(v), (v, at, width), rows, width,
+                        (qkv, 3 * coming + 2 * part, part))  # fmt: skip
                 product((changes, 0, rows, 1), (q, at, width, PANEL), T,
-                        nothing(k), (k, at, width), rows, width)  # fmt: skip
+                        nothing(k), (k, at, width), rows, width,
+                        (gradient, coming, part))  # fmt: skip
                 product((weights, 0, rows, 1), (g, at, width, PANEL), T,
-                        nothing(q), (q, at, width), rows, width)  # fmt: skip
+                        nothing(q), (q, at, width), rows, width, nowhere(q))  # fmt: skip
             _give(v, size, width, T, W, heads, scale, out, 3 * start, 3 * d)
             # The queries were scaled, for weights that are powers of 2.
             _give(k, size, width, T, W, heads, one / LOG2_E, out, 3 * start + d, 3 * d)

@@ -16,7 +16,7 @@ from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, product_at, rows_and_bias, rows_of
+from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_and_bias, rows_of
 from tfa_kernels._row_ops_nb import (
     add_rows,
     gelu,
@@ -41,7 +41,7 @@ def before_attention(x, sizes, norm, panels, bias, at, out):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
             _times(at, (normed, 0, d, 1), panels, d, rows_of(bias, 0, 0), (out, to, columns), count,
-                   columns)  # fmt: skip
+                   columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -64,8 +64,9 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
             norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
             # First what reads the gradient row by row: memory is ahead of it then.
             _times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
-                   (changes, 0, d), count, d)  # fmt: skip
-            _add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d)
+                   (changes, 0, d), count, d, (passed, first * d, count * d))  # fmt: skip
+            _add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d,
+                          (gradient, to + count * columns, BLOCK * columns))  # fmt: skip
             add_rows(gradient, to, count, columns, bias)
             norm_gradient(changes, x, passed, first * d, count, d, norm[0], kept, out,
                           (of_norm[:d], of_norm[d:]))  # fmt: skip
@@ -92,13 +93,15 @@ def after_attention(
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             enter = first * hidden if keeps else 0
             _times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
-                   (middle, to, d), count, d)  # fmt: skip
+                   (middle, to, d), count, d, nowhere(x))  # fmt: skip
             norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
             _times(at, (normed, 0, d, 1), panels_1, d, rows_of(bias_1, 0, 0),
-                   (entering, enter, hidden), count, hidden)  # fmt: skip
+                   (entering, enter, hidden), count, hidden,
+                   (x, to + count * d, BLOCK * d))  # fmt: skip
             gelu(entering, enter, count * hidden, active)
             _times(at, (active, 0, hidden, 1), panels_2, hidden,
-                   rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d)  # fmt: skip
+                   rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d,
+                   (mixed, to + count * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -127,21 +130,25 @@ def after_attention_gradient(
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             steps = (PANEL, count * PANEL)
             _times(at, (gradient, to, d, 1), panels_2, d, nothing(entering),
-                   (entering, 0, hidden), count, hidden)  # fmt: skip
+                   (entering, 0, hidden), count, hidden,
+                   (before_gelu, first * hidden, count * hidden))  # fmt: skip
             gelu_gradient(entering, before_gelu, first * hidden, count, hidden, active, steps)
-            _add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden)
+            _add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden,
+                          (middle, to, count * d))  # fmt: skip
             add_rows(gradient, to, count, d, bias_2)
             norm_rows(middle, to, count, d, norm, normed, steps, kept)
-            _add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d)
+            _add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d,
+                          (mixed, to, count * d))  # fmt: skip
             add_rows(entering, 0, count, hidden, bias_1)
             _times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
-                   (changes, 0, d), count, d)  # fmt: skip
+                   (changes, 0, d), count, d, nowhere(changes))  # fmt: skip
             norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
             _to_panels(mixed, to, count, d, mixed_panels)
-            _add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d)
+            _add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d,
+                          (gradient, to + count * d, BLOCK * d))  # fmt: skip
             add_rows(out, to, count, d, bias)
-            _times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count,
-                   d)  # fmt: skip
+            _times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count, d,
+                   nowhere(out))  # fmt: skip
 
 
 @parallel_kernel
@@ -157,16 +164,18 @@ def add_chunks(sums, chunks, size, piece, out):
 
 
 @inline_kernel
-def _times(address, a, panels, depth, begin, out, rows, columns):
+def _times(address, a, panels, depth, begin, out, rows, columns, ahead):
     """Rows times a matrix [depth, columns] in panels."""
-    product_at(address, a, (panels, 0, PANEL, depth * PANEL), depth, begin, out, rows, columns)
+    b = panels, 0, PANEL, depth * PANEL
+    product_at(address, a, b, depth, begin, out, rows, columns, ahead)
 
 
 @inline_kernel
-def _add_products(address, a, panels, depth, sums, rows, columns):
+def _add_products(address, a, panels, depth, sums, rows, columns, ahead):
     """sums [rows, columns] += a [rows, depth] times ``depth`` rows in panels."""
     b = panels, 0, PANEL, depth * PANEL
-    product_at(address, a, b, depth, rows_of(sums, 0, columns), (sums, 0, columns), rows, columns)
+    begin, out = rows_of(sums, 0, columns), (sums, 0, columns)
+    product_at(address, a, b, depth, begin, out, rows, columns, ahead)
 
 
 @inline_kernel

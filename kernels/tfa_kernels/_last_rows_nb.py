@@ -12,7 +12,7 @@ from numba import prange
 from tfa_kernels._attention_nb import _divide, _softmax, _softmax_gradient
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, product_at, rows_of
+from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_of
 from tfa_kernels._row_ops_nb import norm_gradient, norm_rows
 from tfa_kernels._vectors_nb import LOG2_E, WIDTH
 
@@ -84,18 +84,18 @@ def _turn(rows, at, heads, d, factor, out, width):
 @inline_kernel
 def _scores(address, normed, turned, T, d, width, out):
     product_at(address, (normed, 0, d, 1), (turned, 0, width, PANEL), d, nothing(out),
-               (out, 0, width), T, width)  # fmt: skip
+               (out, 0, width), T, width, nowhere(out))  # fmt: skip
 
 
 @inline_kernel
 def _of_heads(address, weights, normed, T, d, heads, width, out, at):
     """Of each head the sum of weighted rows."""
     product_at(address, (weights, 0, 1, width), (normed, 0, d, PANEL), T, nothing(out),
-               (out, at, d), heads, d)  # fmt: skip
+               (out, at, d), heads, d, nowhere(out))  # fmt: skip
 
 
 @inline_kernel
 def _of_rows(address, weights, given, at, T, d, heads, width, begin, out):
     """Of each row the sum of what its weights give of the heads."""
     product_at(address, (weights, 0, width, 1), (given, at, d, PANEL), heads, begin, (out, 0, d),
-               T, d)  # fmt: skip
+               T, d, nowhere(out))  # fmt: skip
