@@ -131,12 +131,12 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
                 # The next window's rows, read while this one's are worked on.
                 coming = 3 * (start + T * d + head * T * W)
                 _turned(q, at, rows, width, turned)
-                product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(scores), (scores, 0, rows), rows, rows, (qkv, coming, half))  # fmt: skip
+                product((k, at, width, 1), (turned, 0, rows, PANEL), W, nothing(scores),
+                        (scores, 0, rows), rows, rows, (qkv, coming, half))  # fmt: skip
                 _softmax(scores, T, rows, sums)
                 # In place of the queries, which are not read again.
-                product((scores, 0, 1, rows), (v, at, width, PANEL), T,
-                        nothing(q), (q, at, width), rows, width, (qkv, coming + half, half))  # fmt: skip
+                product((scores, 0, 1, rows), (v, at, width, PANEL), T, nothing(q),
+                        (q, at, width), rows, width, (qkv, coming + half, half))  # fmt: skip
                 _divide(T, width, sums, q, at)
             _give(q, size, width, T, W, heads, one, out, start, d)
 
@@ -164,26 +164,22 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
             for head in range(heads):
                 at, part = head * size, T * W
                 # The next window's rows, read while this one's are worked on.
-                coming = start + T * d + head * part
+                coming = 3 * (start + T * d + head * part)
                 _turned(q, at, rows, width, turned)
-                product((k, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(weights), (weights, 0, rows), rows, rows,
-                        (qkv, 3 * coming, part))  # fmt: skip
+                product((k, at, width, 1), (turned, 0, rows, PANEL), W, nothing(weights),
+                        (weights, 0, rows), rows, rows, (qkv, coming, part))  # fmt: skip
                 _softmax(weights, T, rows, sums)
                 _turned(g, at, rows, width, turned)
-                product((v, at, width, 1), (turned, 0, rows, PANEL), W,
-                        nothing(changes), (changes, 0, rows), rows, rows,
-                        (qkv, 3 * coming + part, part))  # fmt: skip
+                product((v, at, width, 1), (turned, 0, rows, PANEL), W, nothing(changes),
+                        (changes, 0, rows), rows, rows, (qkv, coming + part, part))  # fmt: skip
                 _softmax_gradient(weights, changes, T, rows, sums)
                 # Each in place of what is not read again.
-                product((changes, 0, 1, rows), (k, at, width, PANEL), T,
-                        nothing(v), (v, at, width), rows, width,
-                        (qkv, 3 * coming + 2 * part, part))  # fmt: skip
-                product((changes, 0, rows, 1), (q, at, width, PANEL), T,
-                        nothing(k), (k, at, width), rows, width,
-                        (gradient, coming, part))  # fmt: skip
-                product((weights, 0, rows, 1), (g, at, width, PANEL), T,
-                        nothing(q), (q, at, width), rows, width, nowhere(q))  # fmt: skip
+                product((changes, 0, 1, rows), (k, at, width, PANEL), T, nothing(v),
+                        (v, at, width), rows, width, (qkv, coming + 2 * part, part))  # fmt: skip
+                product((changes, 0, rows, 1), (q, at, width, PANEL), T, nothing(k),
+                        (k, at, width), rows, width, (gradient, coming // 3, part))  # fmt: skip
+                product((weights, 0, rows, 1), (g, at, width, PANEL), T, nothing(q),
+                        (q, at, width), rows, width, nowhere(q))  # fmt: skip
             _give(v, size, width, T, W, heads, scale, out, 3 * start, 3 * d)
             # The queries were scaled, for weights that are powers of 2.
             _give(k, size, width, T, W, heads, one / LOG2_E, out, 3 * start + d, 3 * d)

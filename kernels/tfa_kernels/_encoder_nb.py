@@ -141,14 +141,14 @@ def after_attention_gradient(
                           (mixed, to, count * d))  # fmt: skip
             add_rows(entering, 0, count, hidden, bias_1)
             _times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
-                   (changes, 0, d), count, d, nowhere(changes))  # fmt: skip
+                   (changes, 0, d), count, d, (out, to, count * d))  # fmt: skip
             norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
             _to_panels(mixed, to, count, d, mixed_panels)
             _add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d,
-                          (gradient, to + count * d, BLOCK * d))  # fmt: skip
+                          (of_mixed, to, count * d))  # fmt: skip
             add_rows(out, to, count, d, bias)
             _times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count, d,
-                   nowhere(out))  # fmt: skip
+                   (gradient, to + count * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel

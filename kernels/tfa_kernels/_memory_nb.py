@@ -25,14 +25,14 @@ scratch = inline_kernel(on_lines)
 
 
 def byte_pointer(context, builder, array_type, array, offset):
-    """For the code of an intrinsic: the address of byte ``offset`` of a byte array."""
+    """For the code of an intrinsic: where element ``offset`` of an array is."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [offset]), ir.IntType(8).as_pointer())
 
 
 @compiled(twin=lambda array, offset: None)
 def prefetch(typing_context, array, offset):
-    """Ask for the cache line of byte ``offset`` in the second-level cache; may be past the end."""
+    """Ask for the line of an element in the second-level cache; it may be past the end."""
 
     def generate(context, builder, signature, values):
         word = ir.IntType(32)

@@ -149,7 +149,5 @@ _integer, _array = types.int64, types.Array(types.float32, 1, "C")
 _place = _tuple(_array, _integer, _integer)
 _operand = _tuple(_array, _integer, _integer, _integer)
 _begin = _tuple(_place, _tuple(_array, _integer), _integer)
-PRODUCT = AddressedKernel(
-    _product,
-    types.void(_tuple(_operand, _operand, _begin, _place, _integer, _integer, _place), _integer, _integer),
-)
+_operands = _tuple(_operand, _operand, _begin, _place, _integer, _integer, _place)
+PRODUCT = AddressedKernel(_product, types.void(_operands, _integer, _integer))

@@ -4,7 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfa_kernels._products_nb import PANEL, pack, product
+from tfa_kernels._products_nb import (
+    PANEL,
+    nothing,
+    nowhere,
+    pack,
+    product,
+    rows_and_bias,
+    rows_of,
+)
 from tfa_kernels._vectors_nb import WIDTH
 
 
@@ -17,30 +25,43 @@ def naive_product(a, b):
     return out
 
 
+def drawn(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 @given(
     rows=st.integers(0, 37),
     vectors=st.integers(1, 5),
     depth=st.integers(0, 9),
     turned=st.booleans(),
-    add=st.booleans(),
+    begin=st.sampled_from(["nothing", "itself", "a bias", "rows and a bias"]),
     margin=st.integers(0, 3),
+    ahead=st.integers(0, 4000),
     seed=st.integers(0, 99),
 )
-def test_matches_naive_and_writes_nothing_beside(rows, vectors, depth, turned, add, margin, seed):
+def test_matches_naive_and_writes_nothing_beside(
+    rows, vectors, depth, turned, begin, margin, ahead, seed
+):
     rng, columns = np.random.default_rng(seed), vectors * WIDTH
-    a = rng.standard_normal((rows, depth)).astype(np.float32)
-    b = rng.standard_normal((depth, columns)).astype(np.float32)
+    a, b = drawn(rng, rows, depth), drawn(rng, depth, columns)
+    given, bias = drawn(rng, rows, columns), drawn(rng, columns)
     # Rows of the result lie apart, with numbers between them that stay.
-    out = rng.standard_normal((rows + 2, columns + margin)).astype(np.float32)
+    out = drawn(rng, rows + 2, columns + margin)
     expected = out.astype(np.float64)
-    inside = expected[1 : rows + 1, :columns]
-    inside[:] = naive_product(a, b) + (inside if add else 0)
-    at, flat_a = 2, np.concatenate([np.full(2, np.nan, np.float32), (a.T if turned else a).ravel()])
-    steps = (1, rows) if turned else (depth, 1)
+    inside, step = expected[1 : rows + 1, :columns], columns + margin
     made = out.ravel()
+    added, sums = {
+        "nothing": (0.0, nothing(made)),
+        "itself": (inside.copy(), rows_of(made, step, step)),
+        "a bias": (bias, rows_of(bias, 0, 0)),
+        "rows and a bias": (given + bias, rows_and_bias(given.ravel(), 0, columns, bias)),
+    }[begin]
+    inside[:] = naive_product(a, b) + added
+    operand = np.concatenate([np.full(2, np.nan, np.float32), (a.T if turned else a).ravel()])
+    # What is read ahead may lie past the end of its array.
     product(
-        (flat_a, at, *steps), (b.ravel(), 0, columns, PANEL), depth,
-        (made, columns + margin, columns + margin), rows, columns, add,
+        (operand, 2, *((1, rows) if turned else (depth, 1))), (b.ravel(), 0, columns, PANEL),
+        depth, sums, (made, step, step), rows, columns, (bias, 0, ahead),
     )  # fmt: skip
     np.testing.assert_allclose(made.reshape(out.shape), expected, rtol=0, atol=2e-5)
 
@@ -48,13 +69,12 @@ def test_matches_naive_and_writes_nothing_beside(rows, vectors, depth, turned, a
 @given(panels=st.integers(1, 3), depth=st.integers(1, 9), rows=st.integers(1, 20))
 def test_packed_panels_are_read_as_the_matrix(panels, depth, rows):
     rng, columns = np.random.default_rng(depth), panels * PANEL
-    a = rng.standard_normal((rows, depth)).astype(np.float32)
-    weight = rng.standard_normal((columns, depth)).astype(np.float32)
+    a, weight = drawn(rng, rows, depth), drawn(rng, columns, depth)
     packed, made = np.empty(weight.size, np.float32), np.empty(rows * columns, np.float32)
     pack(weight.ravel(), columns, depth, depth, 1, packed)
     product(
-        (a.ravel(), 0, depth, 1), (packed, 0, PANEL, depth * PANEL), depth,
-        (made, 0, columns), rows, columns, False,
+        (a.ravel(), 0, depth, 1), (packed, 0, PANEL, depth * PANEL), depth, nothing(made),
+        (made, 0, columns), rows, columns, nowhere(made),
     )  # fmt: skip
     np.testing.assert_allclose(
         made.reshape(rows, columns), naive_product(a, weight.T), rtol=0, atol=2e-5
