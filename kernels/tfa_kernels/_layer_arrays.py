@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tfa_kernels._arrays import check_array, flat
 from tfa_kernels._memory_nb import on_lines
-from tfa_kernels._products_nb import pack
+from tfa_kernels._products_nb import pack, pack_turned
 
 __all__ = [
     "MULTIPLE",
@@ -97,7 +97,7 @@ def transposed(weight: Array) -> Array:
     """Panels of [columns of x, columns of y], what rows of x are multiplied by."""
     columns, depth = weight.shape
     out = on_lines(weight.size)
-    pack(flat(weight), columns, depth, depth, 1, out)
+    pack_turned(flat(weight), depth, columns, out)
     return out
 
 
@@ -105,5 +105,5 @@ def packed(weight: Array) -> Array:
     """Panels of the weight as it is, what rows of the gradient of y are multiplied by."""
     depth, columns = weight.shape
     out = on_lines(weight.size)
-    pack(flat(weight), columns, depth, 1, columns, out)
+    pack(flat(weight), depth, columns, out)
     return out

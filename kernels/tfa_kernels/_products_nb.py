@@ -9,9 +9,10 @@ from numba import types
 
 from tfa_kernels._addressed import AddressedKernel, call_address
 from tfa_kernels._jit import inline_kernel, serial_kernel
+from tfa_kernels._lanes_nb import BLOCK
 from tfa_kernels._memory_nb import LINE, prefetch
 from tfa_kernels._tiles_nb import NOTHING, ROWS, ROWS_AND_BIAS, tile
-from tfa_kernels._vectors_nb import WIDTH, own
+from tfa_kernels._vectors_nb import WIDTH, load, own, store, turn
 
 PANEL = 2 * WIDTH
 _LINE = LINE // 4
@@ -103,15 +104,24 @@ def rows_and_bias(array, at, step, bias):
 
 
 @serial_kernel
-def pack(matrix, columns, depth, column_step, depth_step, out):
+def pack(matrix, depth, columns, out):
     """out [columns / PANEL, depth, PANEL], flat: panels of a matrix [depth, columns]."""
     to = 0
     for n in range(0, columns, PANEL):
-        for k in range(depth):
-            at = n * column_step + k * depth_step
-            for c in range(PANEL):
-                out[to + c] = matrix[at + c * column_step]
+        for at in range(n, depth * columns, columns):
+            store(out, to, load(matrix, at))
+            store(out, to + WIDTH, load(matrix, at + WIDTH))
             to += PANEL
+
+
+@serial_kernel
+def pack_turned(matrix, depth, columns, out):
+    """What `pack` does, of a matrix [columns, depth]; depth is a multiple of `BLOCK`."""
+    for n in range(0, columns, PANEL):
+        for c in range(0, PANEL, BLOCK):
+            for k in range(0, depth, BLOCK):
+                to = n * depth + k * PANEL + c
+                turn(matrix, (n + c) * depth + k, depth, out, to, PANEL)
 
 
 @inline_kernel

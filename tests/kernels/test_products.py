@@ -9,6 +9,7 @@ from tfa_kernels._products_nb import (
     nothing,
     nowhere,
     pack,
+    pack_turned,
     product,
     rows_and_bias,
     rows_of,
@@ -66,16 +67,21 @@ def test_matches_naive_and_writes_nothing_beside(
     np.testing.assert_allclose(made.reshape(out.shape), expected, rtol=0, atol=2e-5)
 
 
-@given(panels=st.integers(1, 3), depth=st.integers(1, 9), rows=st.integers(1, 20))
-def test_packed_panels_are_read_as_the_matrix(panels, depth, rows):
-    rng, columns = np.random.default_rng(depth), panels * PANEL
-    a, weight = drawn(rng, rows, depth), drawn(rng, columns, depth)
-    packed, made = np.empty(weight.size, np.float32), np.empty(rows * columns, np.float32)
-    pack(weight.ravel(), columns, depth, depth, 1, packed)
+@given(
+    panels=st.integers(1, 3), depth=st.integers(1, 3), rows=st.integers(1, 20), turned=st.booleans()
+)
+def test_packed_panels_are_read_as_the_matrix(panels, depth, rows, turned):
+    rng, columns, depth = np.random.default_rng(depth), panels * PANEL, 8 * depth
+    a, matrix = drawn(rng, rows, depth), drawn(rng, depth, columns)
+    packed, made = np.empty(matrix.size, np.float32), np.empty(rows * columns, np.float32)
+    if turned:
+        pack_turned(matrix.T.ravel(), depth, columns, packed)
+    else:
+        pack(matrix.ravel(), depth, columns, packed)
     product(
         (a.ravel(), 0, depth, 1), (packed, 0, PANEL, depth * PANEL), depth, nothing(made),
         (made, 0, columns), rows, columns, nowhere(made),
     )  # fmt: skip
     np.testing.assert_allclose(
-        made.reshape(rows, columns), naive_product(a, weight.T), rtol=0, atol=2e-5
+        made.reshape(rows, columns), naive_product(a, matrix), rtol=0, atol=5e-5
     )

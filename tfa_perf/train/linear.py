@@ -77,7 +77,14 @@ class _Linear(torch.autograd.Function):
         rows = grad.reshape(-1, grad.shape[-1])
         return (
             _product(rows, weight.t(), None, None).view_as(x) if needs_x else None,
-            rows.t() @ x.reshape(-1, x.shape[-1]) if needs_weight else None,
+            _of_weight(rows, x.reshape(-1, x.shape[-1])) if needs_weight else None,
             rows.sum(0) if needs_bias else None,
             grad if needs_residual else None,
         )
+
+
+def _of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """grad^T x, the wider of the two along the vectors of the product."""
+    if grad.shape[1] > x.shape[1]:
+        return (x.t() @ grad).t().contiguous()
+    return grad.t() @ x
