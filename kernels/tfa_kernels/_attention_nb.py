@@ -27,29 +27,21 @@ from tfa_kernels._vectors_nb import (
 
 
 @inline_kernel
-def _take(rows, at, step, T, W, heads, factor, out, size, width):
-    """Rows at ``at``, ``step`` apart and read one after the other, to heads of ``size``."""
+def _copy(source, begin, steps, shape, factor, out, to, out_steps):
+    """Columns of heads in rows, ``shape`` T, heads and W, times ``factor``, one after the other.
+
+    Steps are those to the next row and to the next head.
+    """
+    T, heads, W = shape
     whole, times = W // WIDTH * WIDTH, spread(factor)
     for row in range(T):
         for head in range(heads):
-            i, j = at + row * step + head * W, head * size + row * width
+            i = begin + row * steps[0] + head * steps[1]
+            j = to + row * out_steps[0] + head * out_steps[1]
             for c in range(0, whole, WIDTH):
-                store(out, j + c, load(rows, i + c) * times)
+                store(out, j + c, load(source, i + c) * times)
             for c in range(whole, W):
-                out[j + c] = rows[i + c] * factor
-
-
-@inline_kernel
-def _give(heads_of, size, width, T, W, heads, factor, out, at, step):
-    """What `_take` does, the other way."""
-    whole, times = W // WIDTH * WIDTH, spread(factor)
-    for row in range(T):
-        for head in range(heads):
-            i, j = at + row * step + head * W, head * size + row * width
-            for c in range(0, whole, WIDTH):
-                store(out, i + c, load(heads_of, j + c) * times)
-            for c in range(whole, W):
-                out[i + c] = heads_of[j + c] * factor
+                out[j + c] = source[i + c] * factor
 
 
 @inline_kernel
@@ -115,6 +107,7 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
     d = W * heads
     rows, width = (T + WIDTH - 1) // WIDTH * WIDTH, (W + WIDTH - 1) // WIDTH * WIDTH
     size, one = rows * width, np.float32(1.0)
+    shape, given, apart = (T, heads, W), (3 * d, W), (width, size)
     for number in prange((windows + group - 1) // group):
         # What is past the window or the head counts nowhere.
         q, k, v = scratch(heads * size), scratch(heads * size), scratch(heads * size)
@@ -123,9 +116,9 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
             start = window * T * d
-            _take(qkv, 3 * start, 3 * d, T, W, heads, scale * LOG2_E, q, size, width)
-            _take(qkv, 3 * start + d, 3 * d, T, W, heads, one, k, size, width)
-            _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
+            _copy(qkv, 3 * start, given, shape, scale * LOG2_E, q, 0, apart)
+            _copy(qkv, 3 * start + d, given, shape, one, k, 0, apart)
+            _copy(qkv, 3 * start + 2 * d, given, shape, one, v, 0, apart)
             for head in range(heads):
                 at, half = head * size, T * 3 * W // 2
                 # The next window's rows, read while this one's are worked on.
@@ -138,7 +131,7 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
                 product((scores, 0, 1, rows), (v, at, width, PANEL), T, nothing(q),
                         (q, at, width), rows, width, (qkv, coming + half, half))  # fmt: skip
                 _divide(T, width, sums, q, at)
-            _give(q, size, width, T, W, heads, one, out, start, d)
+            _copy(q, 0, apart, shape, one, out, start, (d, W))
 
 
 @parallel_kernel
@@ -147,6 +140,7 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
     d = W * heads
     rows, width = (T + WIDTH - 1) // WIDTH * WIDTH, (W + WIDTH - 1) // WIDTH * WIDTH
     size, one = rows * width, np.float32(1.0)
+    shape, given, apart = (T, heads, W), (3 * d, W), (width, size)
     for number in prange((windows + group - 1) // group):
         # What is past the window or the head counts nowhere.
         q, k = scratch(heads * size), scratch(heads * size)
@@ -157,10 +151,10 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
             start = window * T * d
-            _take(qkv, 3 * start, 3 * d, T, W, heads, scale * LOG2_E, q, size, width)
-            _take(qkv, 3 * start + d, 3 * d, T, W, heads, one, k, size, width)
-            _take(qkv, 3 * start + 2 * d, 3 * d, T, W, heads, one, v, size, width)
-            _take(gradient, start, d, T, W, heads, one, g, size, width)
+            _copy(qkv, 3 * start, given, shape, scale * LOG2_E, q, 0, apart)
+            _copy(qkv, 3 * start + d, given, shape, one, k, 0, apart)
+            _copy(qkv, 3 * start + 2 * d, given, shape, one, v, 0, apart)
+            _copy(gradient, start, (d, W), shape, one, g, 0, apart)
             for head in range(heads):
                 at, part = head * size, T * W
                 # The next window's rows, read while this one's are worked on.
@@ -180,7 +174,7 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
                         (k, at, width), rows, width, (gradient, coming // 3, part))  # fmt: skip
                 product((weights, 0, rows, 1), (g, at, width, PANEL), T, nothing(q),
                         (q, at, width), rows, width, nowhere(q))  # fmt: skip
-            _give(v, size, width, T, W, heads, scale, out, 3 * start, 3 * d)
+            _copy(v, 0, apart, shape, scale, out, 3 * start, given)
             # The queries were scaled, for weights that are powers of 2.
-            _give(k, size, width, T, W, heads, one / LOG2_E, out, 3 * start + d, 3 * d)
-            _give(q, size, width, T, W, heads, one, out, 3 * start + 2 * d, 3 * d)
+            _copy(k, 0, apart, shape, one / LOG2_E, out, 3 * start + d, given)
+            _copy(q, 0, apart, shape, one, out, 3 * start + 2 * d, given)
