@@ -8,7 +8,7 @@ neither do the bits.
 
 Arrays are flat. ``sizes`` are rows, d, the other number of columns (of the projection, or of the
 feed-forward's hidden values) and rows of a chunk; a ``norm`` is weight, bias and what is added to
-the variance; ``at`` is the address of products.
+the variance; ``at`` is the address of products, whose last operand is what is read ahead.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
-            # First what reads the gradient row by row: memory is ahead of it then.
+            # By rows first, from memory in its order; then by columns, from the caches.
             _times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
                    (changes, 0, d), count, d, (passed, first * d, count * d))  # fmt: skip
             _add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d,
