@@ -16,7 +16,7 @@ from numba import prange
 
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_and_bias, rows_of
+from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_alone, rows_and_bias
 from tfa_kernels._row_ops_nb import (
     add_rows,
     gelu,
@@ -40,8 +40,8 @@ def before_attention(x, sizes, norm, panels, bias, at, out):
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
-            _times(at, (normed, 0, d, 1), panels, d, rows_of(bias, 0, 0), (out, to, columns), count,
-                   columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
+            _times(at, (normed, 0, d, 1), panels, d, rows_alone(bias, 0, 0), (out, to, columns),
+                   count, columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -95,7 +95,7 @@ def after_attention(
             _times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
                    (middle, to, d), count, d, nowhere(x))  # fmt: skip
             norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
-            _times(at, (normed, 0, d, 1), panels_1, d, rows_of(bias_1, 0, 0),
+            _times(at, (normed, 0, d, 1), panels_1, d, rows_alone(bias_1, 0, 0),
                    (entering, enter, hidden), count, hidden,
                    (x, to + count * d, BLOCK * d))  # fmt: skip
             gelu(entering, enter, count * hidden, active)
@@ -174,7 +174,7 @@ def _times(address, a, panels, depth, begin, out, rows, columns, ahead):
 def _add_products(address, a, panels, depth, sums, rows, columns, ahead):
     """sums [rows, columns] += a [rows, depth] times ``depth`` rows in panels."""
     b = panels, 0, PANEL, depth * PANEL
-    begin, out = rows_of(sums, 0, columns), (sums, 0, columns)
+    begin, out = rows_alone(sums, 0, columns), (sums, 0, columns)
     product_at(address, a, b, depth, begin, out, rows, columns, ahead)
 
 

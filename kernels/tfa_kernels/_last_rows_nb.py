@@ -12,7 +12,7 @@ from numba import prange
 from tfa_kernels._attention_nb import _divide, _softmax, _softmax_gradient
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_of
+from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_alone
 from tfa_kernels._row_ops_nb import norm_gradient, norm_rows
 from tfa_kernels._vectors_nb import LOG2_E, WIDTH
 
@@ -65,7 +65,7 @@ def last_attention_gradient(gradient, x, sought, sizes, norm, at, out, of_sought
             _softmax_gradient(weights, changes, T, width, totals)
             _of_heads(at, changes, normed, T, d, heads, width, of_sought, place)
             _of_rows(at, weights, gradient, place, T, d, heads, width, nothing(changed), changed)
-            _of_rows(at, changes, sought, place, T, d, heads, width, rows_of(changed, 0, d),
+            _of_rows(at, changes, sought, place, T, d, heads, width, rows_alone(changed, 0, d),
                      changed)  # fmt: skip
             # Nothing comes from elsewhere.
             for i in range(begin, begin + T * d):

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tfa_kernels._arrays import check_array, flat
-from tfa_kernels._memory_nb import on_lines
+from tfa_kernels._arrays import check_array, empty, flat
 from tfa_kernels._products_nb import pack, pack_turned
 
 __all__ = [
@@ -96,7 +95,7 @@ def _check_columns(what: str, columns: int) -> None:
 def transposed(weight: Array) -> Array:
     """Panels of [columns of x, columns of y], what rows of x are multiplied by."""
     columns, depth = weight.shape
-    out = on_lines(weight.size)
+    out = empty(weight.size)
     pack_turned(flat(weight), depth, columns, out)
     return out
 
@@ -104,6 +103,6 @@ def transposed(weight: Array) -> Array:
 def packed(weight: Array) -> Array:
     """Panels of the weight as it is, what rows of the gradient of y are multiplied by."""
     depth, columns = weight.shape
-    out = on_lines(weight.size)
+    out = empty(weight.size)
     pack(flat(weight), depth, columns, out)
     return out

@@ -92,7 +92,7 @@ def nowhere(array):
 
 
 @inline_kernel
-def rows_of(array, at, step):
+def rows_alone(array, at, step):
     """For `product`: sums begin with rows ``step`` apart, or with one row where that is 0."""
     return (array, at, step), (array, 0), ROWS
 

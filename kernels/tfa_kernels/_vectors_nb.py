@@ -52,17 +52,6 @@ def spread(typing_context, value):
     return FLOAT32(types.float32), generate
 
 
-@compiled(twin=lambda array, i: np.full(WIDTH, array[i], np.float32))
-def load_spread(typing_context, array, i):
-    """Element i of the array in all places."""
-
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, array, *args)
-        return _packed(builder, [builder.load(address)] * WIDTH)
-
-    return FLOAT32(array, types.int64), generate
-
-
 @compiled(twin=lambda array, i: array[i : i + WIDTH].copy())
 def load(typing_context, array, i):
     """Elements of the array from i on."""

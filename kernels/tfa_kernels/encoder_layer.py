@@ -178,11 +178,7 @@ def after_attention(
     """
     rows, d, hidden = _check_after(x, mixed, output, norm, first, second)
     threads = resolve_threads(num_threads)
-    made = AfterAttention(
-        empty(rows, d),
-        empty(rows, d),
-        empty(rows if keep else 0, hidden),
-    )
+    made = AfterAttention(empty(rows, d), empty(rows, d), empty(rows if keep else 0, hidden))
     kernels.after_attention(
         flat(x), flat(mixed), (rows, d, hidden, _chunk(rows)), transposed(output.weight),
         flat(output.bias), norm_parts(norm), transposed(first.weight), flat(first.bias),

@@ -11,8 +11,8 @@ from tfa_kernels._products_nb import (
     pack,
     pack_turned,
     product,
+    rows_alone,
     rows_and_bias,
-    rows_of,
 )
 from tfa_kernels._vectors_nb import WIDTH
 
@@ -53,8 +53,8 @@ def test_matches_naive_and_writes_nothing_beside(
     made = out.ravel()
     added, sums = {
         "nothing": (0.0, nothing(made)),
-        "itself": (inside.copy(), rows_of(made, step, step)),
-        "a bias": (bias, rows_of(bias, 0, 0)),
+        "itself": (inside.copy(), rows_alone(made, step, step)),
+        "a bias": (bias, rows_alone(bias, 0, 0)),
         "rows and a bias": (given + bias, rows_and_bias(given.ravel(), 0, columns, bias)),
     }[begin]
     inside[:] = naive_product(a, b) + added

@@ -80,12 +80,8 @@ def with_last_row(x: Tensor) -> tuple[Tensor, Tensor]:
 
 class _WithLastRow(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.view_as(x), x[:, -1].clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        pass
 
     @staticmethod
     @once_differentiable
