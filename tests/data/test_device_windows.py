@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tfa_perf.data.device_windows import ResidentWindows
+from tfa_perf.data.device_windows import ResidentWindows, spaced_columns
 from tfa_perf.data.host_windows import HostWindows
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.sent_windows import PinnedRing, SentWindows
@@ -61,6 +61,34 @@ def test_every_source_gives_the_bits_of_the_cpu(device, scaled, masked, source_d
             assert all(part.device.type == device.type for part in got)
             assert [part.dtype for part in got] == [part.dtype for part in wanted]
             assert same(got, wanted)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("columns", [1, 5, 16, 55])
+@pytest.mark.parametrize("masked", [False, True])
+def test_operands_are_the_windows_rounded(device, columns, masked):
+    X, y = rows_and_labels(columns=max(columns, 3), nans=masked)
+    X = X[:, :columns].copy()
+    scale = X[0].copy(), np.full(columns, 0.37, np.float32)
+    given = Table.of(X, y)
+    table = Table(given.X, given.y, given.dtype, *scale)
+    unmasked = ~np.isnan(X).any(axis=1) if masked else None
+    form = WindowForm(7, 2, torch.float32, unmasked)
+    source = ResidentWindows(table, form, torch.device(device))
+    ends = torch.tensor([6, 297, 150, 6, 151], device=device)
+    want = source.windows(ends)
+    for dtype in (torch.bfloat16, torch.float16):
+        got = source.operands(dtype)(ends)
+        assert same(got, [want[0].to(dtype), *want[1:]])
+        if source._gather._triton is not None:
+            wide = spaced_columns(columns)
+            assert got[0].stride() == (7 * wide, wide, 1)
+
+
+def test_rows_are_spaced_by_powers_of_2():
+    assert [spaced_columns(n) for n in (1, 16, 17, 55, 64, 65, 128)] == [
+        16, 16, 32, 64, 64, 128, 128,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tfa_perf.config import ModelConfig
+from tfa_perf.data.device_windows import spaced_columns
 from tfa_perf.train import cuda_encoder
 from tfa_perf.train.captured_update import ClippedAdamW
 from tfa_perf.train.model import WindowEncoder
@@ -83,6 +84,46 @@ def test_more_rows_than_programs(overlapping):
     table = torch.randn(150, 55)
     x = table.as_strided((100, 48, 55), (55, 55, 1)) if overlapping else torch.randn(100, 48, 55)
     assert max(errors(own, x, torch.randn(100, 1))) < 1e-5
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("features", [1, 16, 55])
+def test_spaced_rows_are_read_as_they_lie(features, whole):
+    torch.manual_seed(features)
+    own = model(features, d=32, heads=2, layers=2, hidden=32)
+    wide = spaced_columns(features)
+    # What lies between rows does not count, and need not be there behind the last one.
+    memory = torch.full((9, 48, wide), float("nan")).flatten()
+    if not whole:
+        memory = memory[: len(memory) - wide + features].clone()
+    x = memory.as_strided((9, 48, features), (48 * wide, wide, 1))
+    x.copy_(torch.randn(9, 48, features))
+    given_ = torch.randn(9, 1)
+    got = errors(own, x, given_)
+    assert max(got) < 1e-5
+    assert got == errors(own, x.contiguous(), given_) or features == wide
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("features", [1, 3, 16, 55])
+def test_windows_are_cut_scaled_and_rounded(features, scaled, dtype):
+    from tfa_perf.data._gather_triton import gather
+
+    torch.manual_seed(features)
+    X, labels = torch.randn(300, features), torch.randn(300)
+    shift, factor = torch.randn(features), torch.rand(features) + 0.5
+    ends = torch.tensor([47, 48, 299, 100, 47])
+    want = torch.stack([X[end - 47 : end + 1] for end in ends])
+    if scaled:
+        want = (want - shift) * factor
+    for columns in (features, spaced_columns(features)):
+        x = torch.full((5, 48, columns), float("nan"), dtype=dtype)
+        y = torch.empty(5)
+        gather(X, ends, 48, x, labels, 0, y, *((shift, factor) if scaled else (None, None)))
+        assert torch.equal(x[..., :features], want.to(dtype))
+        assert not x[..., features:].any()
+        assert torch.equal(y, labels[ends])
 
 
 def test_more_layers_than_a_kernel_has_branches():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tfa_perf.config import ModelConfig
+from tfa_perf.data.device_windows import spaced_columns
 from tfa_perf.train import cuda_encoder
 from tfa_perf.train.model import WindowEncoder
 
@@ -88,6 +89,27 @@ def test_windows_may_overlap_in_memory():
 
 
 @needs_cuda
+@pytest.mark.parametrize("features", [3, 55, 64])
+@pytest.mark.parametrize("whole", [False, True])
+def test_rounded_and_spaced_windows_give_the_same_bits(features, whole):
+    own = model(features, TUNED)
+    wide = spaced_columns(features)
+    memory = torch.full((70 * 32 * wide,), float("nan"), device="cuda", dtype=torch.bfloat16)
+    if not whole:
+        memory = memory[: len(memory) - wide + features].clone()
+    x = memory.as_strided((70, 32, features), (32 * wide, wide, 1))
+    x.copy_(drawn(70, 32, features))
+    given = drawn(70, 1)
+    want = results(own, x.float().contiguous(), given, dtype=torch.bfloat16)
+    compiled = torch.compile(own, dynamic=False, fullgraph=True)
+    for way, of in [(x, own), (x.contiguous(), own), (x, compiled)]:
+        got = results(of, way, given, dtype=torch.bfloat16)
+        if of is own:
+            assert all(map(torch.equal, got, want))
+        assert max(errors(got, [t.double() for t in want])) < 1e-6
+
+
+@needs_cuda
 def test_the_same_bits_every_time_and_no_unwritten_value():
     own = model(55, REPORT)
     x, given = drawn(300, 48, 55), drawn(300, 1)
@@ -119,7 +141,9 @@ def test_the_operator_is_sound():
         parameters += cuda_encoder._parameters(layer)
     parameters += [*own.norm.parameters(), *own.head.parameters()]
     x = drawn(3, 5, 7)
-    torch.library.opcheck(cuda_encoder._encode, (x, parameters, 2, 1e-5, torch.bfloat16))
+    torch.library.opcheck(cuda_encoder._encode, (x, parameters, 2, 1e-5, torch.bfloat16, False))
+    spaced = drawn(3, 5, 16).bfloat16()[..., :7]
+    torch.library.opcheck(cuda_encoder._encode, (spaced, parameters, 2, 1e-5, torch.bfloat16, True))
 
 
 @needs_cuda
@@ -162,6 +186,8 @@ def test_kernels_run_where_they_fit_and_only_there(monkeypatch):
     fits = model(55, REPORT)
     assert taken(fits, x)
     assert taken(fits.eval(), x, torch.float16)
+    assert taken(fits, x.bfloat16())
+    assert not taken(fits, x.bfloat16(), torch.float16)
     assert taken(model(55, REPORT, dropout=0.1).eval(), x)
     assert not taken(model(55, REPORT, dropout=0.1).train(), x)
     assert not taken(fits, x, enabled=False)

@@ -9,6 +9,7 @@ from torch import nn
 from tfa_perf.config import TrainConfig
 from tfa_perf.train import trainer as trainer_module
 from tfa_perf.train.checkpoint import read_checkpoint, write_checkpoint
+from tfa_perf.train.model import WindowEncoder
 from tfa_perf.train.optimizer import make_optimizer, set_lr
 from tfa_perf.train.step import make_step
 from tfa_perf.train.trainer import Trainer
@@ -253,3 +254,35 @@ def test_a_run_that_was_ended_goes_on_in_its_pass(trainer, encoder, window_loade
     assert sum(map(sum, found)) == sum(expected)
     assert cut.done == whole.done == whole.total
     same_bits(cut.model, whole.model)
+
+
+@pytest.mark.parametrize("positions", ["none", "learned", "rotary"])
+def test_a_model_that_rounds_its_input_gets_it_rounded(
+    encoder, resident_loader, fixed_step, positions
+):
+    class Reads(WindowEncoder):
+        """May do with x what it likes."""
+
+        def forward(self, x):
+            return super().forward(x)
+
+    runs = []
+    for kind, expected in [(WindowEncoder, torch.bfloat16), (Reads, torch.float32)]:
+        model = encoder(positions=positions)
+        model.__class__ = kind
+        seen = []
+        model.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].dtype))
+        run = Run(fixed_step, model, resident_loader(shuffle=True), graph_steps=4, bf16=True)
+        run.epochs(1)
+        assert set(seen) == {expected}
+        runs.append((run, model))
+    (one, first), (other, second) = runs
+    assert one.yields == other.yields
+    same_bits(first, second)
+
+
+def test_in_float32_nothing_is_rounded(encoder, resident_loader, fixed_step):
+    model, seen = encoder(), []
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    Run(fixed_step, model, resident_loader()).epochs(1)
+    assert set(seen) == {torch.float32}

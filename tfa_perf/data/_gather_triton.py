@@ -22,23 +22,31 @@ def _gather(
     window,
     horizon,
     SCALED: tl.constexpr,
+    PADDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     i = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1)
     end = tl.load(ends + i)
-    size = window * row
     at = chunk * BLOCK + tl.arange(0, BLOCK)
-    inside = at < size
-    value = tl.load(table + (end - (window - 1)) * row + at, mask=inside)
+    if PADDED:
+        size = window * PADDED
+        column = at % PADDED
+        source = at // PADDED * row + column
+        inside = (at < size) & (column < row)
+    else:
+        size = window * row
+        column = at % row
+        source = at
+        inside = at < size
+    value = tl.load(table + (end - (window - 1)) * row + source, mask=inside, other=0.0)
     if table.dtype.element_ty != x.dtype.element_ty:
         # By way of float32, as on the CPU: other ways round twice, or not to nearest.
         value = value.to(tl.float32)
     if SCALED:
-        column = at % row
-        value = value.to(tl.float32) - tl.load(shift + column, mask=inside)
-        value = value * tl.load(factor + column, mask=inside)
-    tl.store(x + i * size + at, value.to(x.dtype.element_ty), mask=inside)
+        value = value.to(tl.float32) - tl.load(shift + column, mask=inside, other=0.0)
+        value = value * tl.load(factor + column, mask=inside, other=0.0)
+    tl.store(x + i * size + at, value.to(x.dtype.element_ty), mask=at < size)
     if chunk == 0:
         tl.store(y + i, tl.load(labels + end + horizon))
 
@@ -54,9 +62,12 @@ def gather(
     shift: torch.Tensor | None,
     factor: torch.Tensor | None,
 ) -> None:
-    """Fill ``x`` [b, T, F] and ``y`` [b] with the windows that end at rows ``ends`` [b]."""
-    row = X.shape[1]
-    grid = (len(ends), triton.cdiv(window * row, BLOCK))
+    """Fill ``x`` [b, T, F] and ``y`` [b] with the windows that end at rows ``ends`` [b].
+
+    Rows of x lie one behind the other; where it has more columns than X, the rest is 0.
+    """
+    row, wide = X.shape[1], x.shape[-1]
+    grid = (len(ends), triton.cdiv(window * wide, BLOCK))
     with torch.cuda.device(X.device):
         _gather[grid](
             X,
@@ -70,5 +81,6 @@ def gather(
             window,
             horizon,
             SCALED=shift is not None,
+            PADDED=0 if wide == row else wide,
             BLOCK=BLOCK,
         )

@@ -244,6 +244,15 @@ class WindowLoader:
         """
         return self._source.windows if isinstance(self._source, ResidentWindows) else None
 
+    def operands_on_device(self, dtype: torch.dtype) -> Callable[[torch.Tensor], Batch] | None:
+        """`gather_on_device` for a model that begins with a product of x rounded to ``dtype``.
+
+        x [b, T, F] is that already, in one kernel from the table on, and its rows lie a power of 2
+        apart with 0 between them: it is not contiguous.
+        """
+        source = self._source
+        return source.operands(dtype) if isinstance(source, ResidentWindows) else None
+
     def row_batches(self) -> Iterator[NDArray[np.int64]]:
         """A pass of last rows, int64 [b] on the host, one array for each batch; no windows."""
         start = self._place.begin()

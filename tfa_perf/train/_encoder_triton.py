@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tfa_perf.train import _attention_triton as attention
 from tfa_perf.train import _layer_triton as parts
-from tfa_perf.train._half_triton import in_half
 from tfa_perf.train._layer_triton import Head, Layer
 from tfa_perf.train._linear_gradient_triton import (
     Norm,
@@ -36,7 +35,7 @@ class _Kept(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """All parameters, weights of products in half precision."""
+    """All parameters, weights of layers in half precision."""
 
     weight: Tensor
     bias: Tensor
@@ -45,20 +44,30 @@ class _Model(NamedTuple):
 
 
 def forward(
-    x: Tensor, parameters: Sequence[Tensor], heads: int, eps: float, dtype: torch.dtype
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    heads: int,
+    eps: float,
+    dtype: torch.dtype,
+    spaced: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """Windows x [b, T, F] -> logits [b, 1], float32, and what `backward` needs.
 
     ``parameters`` are weight and bias of the input projection, layer by layer those of `Layer`, and
-    those of `Head`, all float32. Values of a row of x are contiguous; windows may overlap.
+    those of `Head`, all float32. Values of a row of x are contiguous; windows may overlap. Or x is
+    ``spaced``: of ``dtype``, one row behind the other, `spaced_columns` apart. Then it is no part
+    of what is kept.
     """
-    halves = in_half(_weights(parameters), dtype)
+    weights = _weights(parameters)
+    halves = x.new_empty(sum(w.numel() for w in weights), dtype=dtype)
     model = _model(parameters, halves)
     *front, last = model.layers
     windows, T, _ = x.shape
     d = len(model.bias)
-    x, h = parts.projected(x, model.weight, model.bias)
-    kept = [halves, x]
+    if spaced:
+        x = _with_gaps(x)
+    half, h = parts.projected(x, model.weight, model.bias, weights, halves, spaced)
+    kept = [halves, half.new_empty(0) if spaced else half]
     for layer in front:
         qkv = h.new_empty((windows, T, 3 * d))
         parts.before(h, layer, None, qkv, eps)
@@ -81,8 +90,13 @@ def backward(
     heads: int,
     eps: float,
 ) -> Tensor:
-    """Gradients of all ``parameters``, one behind the other, from those of the logits."""
+    """Gradients of all ``parameters``, one behind the other, from those of the logits.
+
+    In ``kept``, a spaced x takes the place that `forward` left empty.
+    """
     halves, x, *saved, top = kept
+    if x.dim() == 3:
+        x = _with_gaps(x).flatten(0, 1)
     model = _model(parameters, halves)
     saved = _in_groups(saved, len(_Kept._fields))
     flat = torch.empty(sum(p.numel() for p in parameters), device=x.device)
@@ -108,17 +122,27 @@ def backward(
     return flat
 
 
+def _with_gaps(x: Tensor) -> Tensor:
+    """Spaced rows with what lies between them, [b, T, more columns]."""
+    shape = (*x.shape[:2], x.stride(1))
+    end = x.storage_offset() + shape[0] * x.stride(0)
+    if end * x.itemsize <= x.untyped_storage().nbytes():
+        return x.as_strided(shape, x.stride())
+    # Its memory ends with the last value that counts.
+    return nn.functional.pad(x, (0, shape[2] - x.shape[2]))
+
+
 def _weights(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The weights of products."""
-    return [p for p in parameters[: -len(Head._fields)] if p.dim() == 2]
+    """The weights of products that read halves: all but the input projection's."""
+    return [p for p in parameters[1 : -len(Head._fields)] if p.dim() == 2]
 
 
 def _model(parameters: Sequence[Tensor], halves: Tensor) -> _Model:
     """The parameters by part, the weights of products taken from ``halves``."""
     weights = iter(_like(_weights(parameters), halves))
     # The head's own comes last, when none of them is left, and stays as it is.
-    given = [next(weights, p) if p.dim() == 2 else p for p in parameters]
-    *body, head = _in_parts(given)
+    given = [next(weights, p) if p.dim() == 2 else p for p in parameters[1:]]
+    *body, head = _in_parts([parameters[0], *given])
     (weight, bias), *layers = body
     return _Model(weight, bias, [Layer(*some) for some in layers], Head(*head))
 

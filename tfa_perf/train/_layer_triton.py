@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
+from tfa_perf.data.device_windows import spaced_columns
+from tfa_perf.train import _half_triton as half_kernels
 from tfa_perf.train import _head_triton as head_kernels
 from tfa_perf.train import _rows_triton as kernels
 from tfa_perf.train._linear_gradient_triton import (
@@ -51,16 +54,32 @@ class Head(NamedTuple):
     bias: Tensor
 
 
-def projected(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of x in half precision, with 0 up to a power of 2, and their projections."""
-    windows, T, F = x.shape
-    rows, d = windows * T, len(weight)
-    half, out = weight.new_empty((rows, _wide(F))), weight.new_empty((rows, d))
+def projected(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    weights: Sequence[Tensor],
+    halves: Tensor,
+    spaced: bool,
+) -> tuple[Tensor, Tensor]:
+    """Rows of x in half precision, with more columns up to a power of 2, and their projections.
+
+    x is that already where it is ``spaced``. ``weights``, of what comes after, are rounded into
+    ``halves``, one behind the other, while the projections are made.
+    """
+    windows, T, _ = x.shape
+    rows, (d, F) = windows * T, weight.shape
+    half = x.view(rows, -1) if spaced else halves.new_empty((rows, spaced_columns(F)))
+    out = halves.new_empty((rows, d))
     block = _block(rows)
-    kernels.project[(triton.cdiv(rows, block),)](
+    first, *rest = half_kernels.roundings(weights)
+    kernels.project[(triton.cdiv(rows, block) + first.blocks,)](
         x, weight, bias, half, out, rows, x.stride(0), x.stride(1), T, F, d,
-        BM=block, BF=_wide(F), BD=_wide(d), **_OPTIONS,
+        first.tensors, first.shapes, halves, SPACED=spaced,
+        BM=block, BF=spaced_columns(F), BD=_wide(d), VALUES=half_kernels.VALUES, **_OPTIONS,
     )  # fmt: skip
+    for some in rest:
+        half_kernels.in_half[(some.blocks,)](some.tensors, some.shapes, halves, half_kernels.VALUES)
     return half, out
 
 

@@ -9,6 +9,8 @@ the other, or are the last ones of windows of EVERY rows.
 import triton
 import triton.language as tl
 
+from tfa_perf.train._half_triton import round_block
+
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -78,21 +80,35 @@ def _gelu(x):
 def project(
     x, weight, bias, out_x, out, rows, window_stride, row_stride,
     T: tl.constexpr, F: tl.constexpr, d: tl.constexpr,
-    BM: tl.constexpr, BF: tl.constexpr, BD: tl.constexpr,
+    others, shapes: tl.constexpr, halves, SPACED: tl.constexpr,
+    BM: tl.constexpr, BF: tl.constexpr, BD: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
-    """Rows of d columns; and x in their dtype, with 0 up to BF columns."""
-    first = tl.program_id(0) * BM
-    row = first + tl.arange(0, BM)[:, None]
-    at = (row // T).to(tl.int64) * window_stride + (row % T) * row_stride
-    column = tl.arange(0, BF)[None, :]
-    features = tl.load(x + at + column, mask=(row < rows) & (column < F), other=0.0)
-    features = features.to(out.dtype.element_ty)
-    at, exists = _tile(first, rows, BF, BM, BF)
-    tl.store(out_x + first.to(tl.int64) * BF + at, features, mask=exists)
-    w = _weight(weight, 0, F, d, F, BD, BF)
-    made = tl.dot(features, tl.trans(w)) + _vector(bias, 0, d, BD)
-    at, exists = _tile(first, rows, d, BM, BD)
-    tl.store(out + first.to(tl.int64) * d + at, made.to(out.dtype.element_ty), mask=exists)
+    """Rows of d columns; and x in their dtype, with 0 up to BF columns, unless it is SPACED.
+
+    The programs behind those of the rows have a block each of ``others`` to round to ``halves``.
+    """
+    blocks = tl.cdiv(rows, BM)
+    if tl.program_id(0) >= blocks:
+        round_block(tl.program_id(0) - blocks, others, shapes, halves, VALUES)
+    else:
+        kind = out.dtype.element_ty
+        first = tl.program_id(0) * BM
+        row, column = first + tl.arange(0, BM)[:, None], tl.arange(0, BF)[None, :]
+        spaced_at, spaced_exists = _tile(first, rows, BF, BM, BF)
+        spaced_at += first.to(tl.int64) * BF
+        if SPACED:
+            # All that a row has is loaded, and what does not count then left out: loads stay wide.
+            features = tl.load(x + spaced_at, mask=spaced_exists, other=0.0)
+            features = tl.where(column < F, features, 0.0)
+        else:
+            at = (row // T).to(tl.int64) * window_stride + (row % T) * row_stride
+            features = tl.load(x + at + column, mask=(row < rows) & (column < F), other=0.0)
+            features = features.to(kind)
+            tl.store(out_x + spaced_at, features, mask=spaced_exists)
+        w = _weight(weight, 0, F, d, F, BD, BF).to(kind)
+        made = tl.dot(features, tl.trans(w)) + _vector(bias, 0, d, BD)
+        at, exists = _tile(first, rows, d, BM, BD)
+        tl.store(out + first.to(tl.int64) * d + at, made.to(kind), mask=exists)
 
 
 @triton.jit(do_not_specialize=["rows"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from tfa_perf.data.device_windows import spaced_columns
 from tfa_perf.train.attention import have_kernels, in_short_windows
 
 if TYPE_CHECKING:
@@ -24,18 +25,20 @@ _CAPABILITY = 9
 
 
 def in_kernels(model: WindowEncoder, x: Tensor) -> bool:
-    """Whether `logits` takes windows x [b, T, F]: float32 on a CUDA device under autocast.
+    """Whether `logits` takes windows x [b, T, F] on a CUDA device under autocast.
 
-    Up to 128 features, columns and rows a window, columns of the model and of the feed-forward
-    multiples of 16, ``F.gelu``, no positions and no dropout. The device is of compute capability
-    9, an H100 or H200.
+    They are float32, or in autocast's dtype already. Up to 128 features, columns and rows a window,
+    columns of the model and of the feed-forward multiples of 16, ``F.gelu``, no positions and no
+    dropout. The device is of compute capability 9, an H100 or H200.
     """
     if not x.is_cuda or torch.version.hip is not None:
         return False
+    dtype = torch.get_autocast_dtype("cuda")
     return (
-        _fits(model, x)
-        and torch.is_autocast_enabled("cuda")
-        and torch.get_autocast_dtype("cuda") in _HALVES
+        torch.is_autocast_enabled("cuda")
+        and dtype in _HALVES
+        and x.dtype in (torch.float32, dtype)
+        and _fits(model, x)
         and torch.cuda.get_device_properties(x.device).major == _CAPABILITY
         and all(
             p.dtype == torch.float32 and p.device == x.device and p.is_contiguous()
@@ -51,8 +54,7 @@ def _fits(model: WindowEncoder, x: Tensor) -> bool:
     layers = list(model.encoder.layers)
     norms = [model.norm, *(norm for layer in layers for norm in (layer.norm1, layer.norm2))]
     return (
-        x.dtype == torch.float32
-        and x.dim() == 3
+        x.dim() == 3
         and x.shape[-1] == F
         and x.numel() > 0
         and x.stride(-1) == 1
@@ -86,7 +88,10 @@ def logits(model: WindowEncoder, x: Tensor, dtype: torch.dtype) -> Tensor:
         parameters += _parameters(layer)
     parameters += [model.norm.weight, model.norm.bias, model.head.weight, model.head.bias]
     heads = model.encoder.layers[0].self_attn.num_heads
-    return _encode(x.detach(), parameters, heads, model.norm.eps, dtype)[0]
+    T, F = x.shape[1:]
+    wide = spaced_columns(F)
+    spaced = x.dtype == dtype and x.stride() == (T * wide, wide, 1)
+    return _encode(x.detach(), parameters, heads, model.norm.eps, dtype, spaced)[0]
 
 
 def _parameters(layer: nn.TransformerEncoderLayer) -> list[Tensor]:
@@ -101,30 +106,31 @@ def _parameters(layer: nn.TransformerEncoderLayer) -> list[Tensor]:
 
 @torch.library.custom_op("tfa_perf::encode", mutates_args=())
 def _encode(
-    x: Tensor, parameters: list[Tensor], heads: int, eps: float, dtype: torch.dtype
+    x: Tensor, parameters: list[Tensor], heads: int, eps: float, dtype: torch.dtype, spaced: bool
 ) -> list[Tensor]:
-    """The logits, and what their gradient needs."""
+    """The logits, and what their gradient needs beside x where that is ``spaced``."""
     from tfa_perf.train import _encoder_triton as kernels
 
     with torch.cuda.device(x.device):
-        out, kept = kernels.forward(x, parameters, heads, eps, dtype)
+        out, kept = kernels.forward(x, parameters, heads, eps, dtype, spaced)
     return [out, *kept]
 
 
 @_encode.register_fake
 def _(
-    x: Tensor, parameters: list[Tensor], heads: int, eps: float, dtype: torch.dtype
+    x: Tensor, parameters: list[Tensor], heads: int, eps: float, dtype: torch.dtype, spaced: bool
 ) -> list[Tensor]:
     windows, T, _ = x.shape
     (d, features), rows = parameters[0].shape, windows * T
-    weights = sum(p.numel() for p in parameters[:-4] if p.dim() == 2)
-    padded = max(16, 1 << (features - 1).bit_length())
-    shapes: list[tuple[int, ...]] = [(weights,), (rows, padded)]
+    weights = sum(p.numel() for p in parameters[1:-4] if p.dim() == 2)
+    own = (0,) if spaced else (rows, spaced_columns(features))
+    shapes: list[tuple[int, ...]] = [(weights,), own]
     for _ in range((len(parameters) - 6) // 12 - 1):
         shapes += [(rows, d), (0,), (windows, T, 3 * d), (windows, T, d), (rows, d)]
     shapes += [(rows, d), (windows, d), (windows, T, 2 * d), (windows, d), (windows, d)]
     shapes.append((windows, d))
-    return [x.new_empty((windows, 1)), *(x.new_empty(shape, dtype=dtype) for shape in shapes)]
+    logits = parameters[0].new_empty((windows, 1))
+    return [logits, *(x.new_empty(shape, dtype=dtype) for shape in shapes)]
 
 
 @torch.library.custom_op("tfa_perf::encode_gradient", mutates_args=())
@@ -145,8 +151,9 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, parameters, ctx.heads, ctx.eps, _ = inputs
-    ctx.save_for_backward(*parameters, *output[1:])
+    x, parameters, ctx.heads, ctx.eps, _, spaced = inputs
+    _, halves, own, *rest = output
+    ctx.save_for_backward(*parameters, halves, x if spaced else own, *rest)
     ctx.count = len(parameters)
     # What is kept has no gradient: none is to be filled with zeros.
     ctx.set_materialize_grads(False)
@@ -157,7 +164,7 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     flat = _encode_gradient(gradients[0], list(parameters), list(kept), ctx.heads, ctx.eps)
     parts = flat.split([p.numel() for p in parameters])
     own = [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
-    return None, own, None, None, None
+    return None, own, None, None, None, None
 
 
 _encode.register_autograd(_backward, setup_context=_keep)

@@ -31,11 +31,18 @@ class Resident:
     """Starts a pass and yields the last rows of each batch's windows, on the host."""
 
 
-def resident(loader: Any) -> Resident | None:
-    """The table of ``loader`` where it keeps one on a device, else None."""
-    if not isinstance(loader, WindowLoader) or loader.gather_on_device is None:
+def resident(loader: Any, rounded_to: torch.dtype | None = None) -> Resident | None:
+    """The table of ``loader`` where it keeps one on a device, else None.
+
+    x has the loader's dtype, or is ``rounded_to`` what a product at the model's beginning needs.
+    """
+    if not isinstance(loader, WindowLoader):
         return None
     windows = loader.gather_on_device
+    if rounded_to is not None:
+        windows = loader.operands_on_device(rounded_to)
+    if windows is None:
+        return None
 
     def gather(rows: Tensor) -> tuple[Tensor, Tensor]:
         x, y, *_ = windows(rows)

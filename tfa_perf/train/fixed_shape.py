@@ -31,7 +31,8 @@ class FixedShapeStep(TrainStep):
         super().__init__(*args, **options)
         if self._ranks.several:
             self._check_last_step()
-        self._resident = resident(self.loader)
+        rounds = self._bf16 and getattr(self.model, "rounds_input", False)
+        self._resident = resident(self.loader, torch.bfloat16 if rounds else None)
         self._most = 1 if self._resident is None else graph_steps
         self._feed: Feed | None = None
         # Each step of a graph writes its own: the last would replace the others.

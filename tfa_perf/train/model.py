@@ -72,6 +72,14 @@ class WindowEncoder(nn.Module):
             frequencies = _ROTARY_BASE ** -(pairs / (config.d_model // config.nhead))
             self.register_buffer("_frequencies", frequencies, persistent=False)
 
+    @property
+    def rounds_input(self) -> bool:
+        """Whether x only goes into a product, and so may come in autocast's dtype.
+
+        Of a class that inherits, as long as ``forward`` is this one.
+        """
+        return type(self).forward is WindowEncoder.forward
+
     def forward(self, x: Tensor) -> Tensor:
         if cuda_encoder.in_kernels(self, x):
             return cuda_encoder.logits(self, x, torch.get_autocast_dtype("cuda"))
