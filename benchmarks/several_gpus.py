@@ -5,7 +5,7 @@
 First both must train alike: 100 steps of the processes together, and of the first alone with the
 same global batch, in float32. Then rounds in turn, in which the first trains alone on 1024 windows
 a step or all of them train together on 1024 each; the ratio of windows per second is the median
-over the rounds with its 95 % interval.
+over the rounds with its 95 % interval. Each with one step a graph, and with several.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from itertools import chain, islice, repeat
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", nargs="+", default=["report", "tuned"])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=50, help="steps in a round")
+    parser.add_argument("--steps", type=int, default=50, help="steps in a round, at least")
+    parser.add_argument("--graph-steps", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--out", type=Path, help="JSON file for all times")
     args = parser.parse_args()
     rank = local_rank()
@@ -55,16 +56,19 @@ def main() -> None:
     }
     with torchrun_ranks(device) as ranks:
         record["gpus"] = ranks.world_size
-        for name in args.configs:
-            config = load_config(name)
-            apart = furthest_losses(config, X, y, device, ranks)
+        for name, count in product(args.configs, args.graph_steps):
+            config, way = load_config(name), f"{name}, {count} steps a graph"
+            steps = {"graph_steps": count}
+            apart = furthest_losses(config, X, y, device, ranks, **steps)
             if ranks.first and apart > _TOLERANCE:
-                raise SystemExit(f"{name}: losses differ by {apart:.1e}, so there is no number")
-            alone, together = interleaved(config, X, y, device, ranks, args.rounds, args.steps)
-            record[name] = {"losses_apart": apart, "alone_s": alone, "together_s": together}
+                raise SystemExit(f"{way}: losses differ by {apart:.1e}, so there is no number")
+            alone, together = interleaved(
+                config, X, y, device, ranks, args.rounds, args.steps, **steps
+            )
+            record[way] = {"losses_apart": apart, "alone_s": alone, "together_s": together}
             if ranks.first:
                 print(
-                    f"{name}: losses within {apart:.1e}; windows/s alone "
+                    f"{way}: losses within {apart:.1e}; windows/s alone "
                     f"{1 / np.median(alone):,.0f}, {ranks.world_size} GPUs "
                     f"{1 / np.median(together):,.0f}: {paired_ratio(alone, together)}",
                     flush=True,
@@ -90,29 +94,43 @@ def step_of(
 
 
 def furthest_losses(
-    config: Config, X: np.ndarray, y: np.ndarray, device: torch.device, ranks: Ranks
-) -> float:
-    """Largest difference of a step's loss between all ranks and the first alone; 0 on others."""
-    together = losses(step_of(config, X, y, BATCH, device, ranks))
+    config: Config, X: np.ndarray, y: np.ndarray, device: torch.device, ranks: Ranks,
+    **options: Any,
+) -> float:  # fmt: skip
+    """Largest difference of a yield's loss between all ranks and the first alone; 0 on others."""
+    together = losses(step_of(config, X, y, BATCH, device, ranks, **options))
     if not ranks.first:
         return 0.0
-    alone = losses(step_of(config, X, y, BATCH * ranks.world_size, device, ALONE))
+    alone = losses(step_of(config, X, y, BATCH * ranks.world_size, device, ALONE, **options))
     return float((together - alone).abs().max())
 
 
 def losses(step: TrainStep) -> torch.Tensor:
-    return torch.stack([step.loss for _ in islice(step.epoch(), _COMPARED_STEPS)])
+    done, found = 0, []
+    for _ in step.epoch():
+        found.append(step.loss)
+        done += step.taken
+        if done >= _COMPARED_STEPS:
+            break
+    return torch.stack(found)
 
 
 def interleaved(
     config: Config, X: np.ndarray, y: np.ndarray, device: torch.device, ranks: Ranks,
-    rounds: int, steps: int,
+    rounds: int, steps: int, **options: Any,
 ) -> tuple[list[float], list[float]]:  # fmt: skip
     """Seconds per window of each round: the first rank alone, and all of them together."""
 
     def endless(own: Ranks) -> Iterator[int]:
-        step = step_of(config, X, y, BATCH, device, own, bf16=True, compile=True)
-        return chain.from_iterable(step.epoch() for _ in repeat(0))
+        """Windows of so many steps, or of a few more."""
+        step = step_of(config, X, y, BATCH, device, own, bf16=True, **options)
+        done = seen = 0
+        while True:
+            for windows in step.epoch():
+                done, seen = done + step.taken, seen + windows
+                if done >= steps:
+                    yield seen
+                    done = seen = 0
 
     sides = {True: endless(ranks), False: endless(ALONE) if ranks.first else None}
     times: dict[bool, list[float]] = {True: [], False: []}
@@ -122,7 +140,7 @@ def interleaved(
             side = sides[all_of_them]
             distributed.barrier(ranks.control)
             began = time.perf_counter()
-            windows = sum(islice(side, steps)) if side is not None else 1
+            windows = next(side) if side is not None else 1
             torch.cuda.synchronize(device)
             distributed.barrier(ranks.control)
             if number >= 0:
