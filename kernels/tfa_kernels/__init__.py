@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from tfa_kernels._jit import cache_folders
 from tfa_kernels._warm_up import warm_up
-from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_kernels.attention import (
+    shared_attention,
+    shared_attention_gradient,
+    window_attention,
+    window_attention_gradient,
+)
 from tfa_kernels.features import FeatureMatrix, build_features
 from tfa_kernels.leakage import check_leakage
 from tfa_kernels.leakage_report import FeatureLeakage, LeakageError, LeakageReport
@@ -34,6 +39,8 @@ __all__ = [
     "load_spec",
     "overlap_add",
     "register_op",
+    "shared_attention",
+    "shared_attention_gradient",
     "warm_up",
     "window_attention",
     "window_attention_gradient",

@@ -27,10 +27,10 @@ from tfa_kernels._vectors_nb import (
 
 
 @inline_kernel
-def _copy(source, begin, steps, shape, factor, out, to, out_steps):
+def _copy(source, begin, steps, shape, factor, out, to, out_steps, adds=False):
     """Columns of heads in rows, ``shape`` T, heads and W, times ``factor``, one after the other.
 
-    Steps are those to the next row and to the next head.
+    Steps are those to the next row and to the next head. ``adds`` to what is there.
     """
     T, heads, W = shape
     whole, times = W // WIDTH * WIDTH, spread(factor)
@@ -39,9 +39,11 @@ def _copy(source, begin, steps, shape, factor, out, to, out_steps):
             i = begin + row * steps[0] + head * steps[1]
             j = to + row * out_steps[0] + head * out_steps[1]
             for c in range(0, whole, WIDTH):
-                store(out, j + c, load(source, i + c) * times)
+                value = load(source, i + c) * times
+                store(out, j + c, load(out, j + c) + value if adds else value)
             for c in range(whole, W):
-                out[j + c] = source[i + c] * factor
+                rest = source[i + c] * factor
+                out[j + c] = out[j + c] + rest if adds else rest
 
 
 @inline_kernel
@@ -99,10 +101,10 @@ def _softmax_gradient(weights, changes, T, width, sums):
 
 
 @parallel_kernel
-def attention(qkv, windows, T, W, heads, scale, group, out):
-    """out [b T, d] of queries, keys and values [b T, 3 d], both flat.
+def attention(qkv, windows, T, W, heads, scale, group, step, out):
+    """out [b T, d] of queries, keys and values, T rows of 3 d a window, both flat.
 
-    A thread takes ``group`` windows at a time.
+    A thread takes ``group`` windows at a time, which begin ``step`` values after each other.
     """
     d = W * heads
     rows, width = (T + WIDTH - 1) // WIDTH * WIDTH, (W + WIDTH - 1) // WIDTH * WIDTH
@@ -115,14 +117,14 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
         turned, scores, sums = scratch(size), scratch(rows * rows), scratch(rows)
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
-            start = window * T * d
-            _copy(qkv, 3 * start, given, shape, scale * LOG2_E, q, 0, apart)
-            _copy(qkv, 3 * start + d, given, shape, one, k, 0, apart)
-            _copy(qkv, 3 * start + 2 * d, given, shape, one, v, 0, apart)
+            start = window * step
+            _copy(qkv, start, given, shape, scale * LOG2_E, q, 0, apart)
+            _copy(qkv, start + d, given, shape, one, k, 0, apart)
+            _copy(qkv, start + 2 * d, given, shape, one, v, 0, apart)
             for head in range(heads):
-                at, half = head * size, T * 3 * W // 2
                 # The next window's rows, read while this one's are worked on.
-                coming = 3 * (start + T * d + head * T * W)
+                at, half = head * size, step // heads // 2
+                coming = start + 3 * T * d + 2 * head * half
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W, nothing(scores),
                         (scores, 0, rows), rows, rows, (qkv, coming, half))  # fmt: skip
@@ -131,13 +133,18 @@ def attention(qkv, windows, T, W, heads, scale, group, out):
                 product((scores, 0, 1, rows), (v, at, width, PANEL), T, nothing(q),
                         (q, at, width), rows, width, (qkv, coming + half, half))  # fmt: skip
                 _divide(T, width, sums, q, at)
-            _copy(q, 0, apart, shape, one, out, start, (d, W))
+            _copy(q, 0, apart, shape, one, out, window * T * d, (d, W))
 
 
 @parallel_kernel
-def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
-    """out [b T, 3 d], the gradient of qkv, from that of what `attention` gives; all flat."""
+def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, step, out):
+    """The gradient of qkv, from that of what `attention` gives; all flat.
+
+    out has it as qkv lies, where windows share no row. Where they do, each group has its sums of
+    rows, one group's behind the other's.
+    """
     d = W * heads
+    shared, room = step < 3 * T * d, (group - 1) * step + 3 * T * d
     rows, width = (T + WIDTH - 1) // WIDTH * WIDTH, (W + WIDTH - 1) // WIDTH * WIDTH
     size, one = rows * width, np.float32(1.0)
     shape, given, apart = (T, heads, W), (3 * d, W), (width, size)
@@ -148,33 +155,51 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, out):
         q[:], k[:], v[:], g[:] = 0.0, 0.0, 0.0, 0.0
         turned, sums = scratch(size), scratch(rows)
         weights, changes = scratch(rows * rows), scratch(rows * rows)
-        first = np.int64(number) * group
+        first, place = np.int64(number) * group, np.int64(number) * room
+        if shared:
+            out[place : place + room] = 0.0
         for window in range(first, min(first + group, windows)):
-            start = window * T * d
-            _copy(qkv, 3 * start, given, shape, scale * LOG2_E, q, 0, apart)
-            _copy(qkv, 3 * start + d, given, shape, one, k, 0, apart)
-            _copy(qkv, 3 * start + 2 * d, given, shape, one, v, 0, apart)
-            _copy(gradient, start, (d, W), shape, one, g, 0, apart)
+            start, given_start = window * step, window * T * d
+            _copy(qkv, start, given, shape, scale * LOG2_E, q, 0, apart)
+            _copy(qkv, start + d, given, shape, one, k, 0, apart)
+            _copy(qkv, start + 2 * d, given, shape, one, v, 0, apart)
+            _copy(gradient, given_start, (d, W), shape, one, g, 0, apart)
             for head in range(heads):
-                at, part = head * size, T * W
                 # The next window's rows, read while this one's are worked on.
-                coming = 3 * (start + T * d + head * part)
+                at, part, third = head * size, T * W, step // heads // 3
+                coming = start + 3 * T * d + 3 * head * third
+                next_given = given_start + T * d + head * part
                 _turned(q, at, rows, width, turned)
                 product((k, at, width, 1), (turned, 0, rows, PANEL), W, nothing(weights),
-                        (weights, 0, rows), rows, rows, (qkv, coming, part))  # fmt: skip
+                        (weights, 0, rows), rows, rows, (qkv, coming, third))  # fmt: skip
                 _softmax(weights, T, rows, sums)
                 _turned(g, at, rows, width, turned)
                 product((v, at, width, 1), (turned, 0, rows, PANEL), W, nothing(changes),
-                        (changes, 0, rows), rows, rows, (qkv, coming + part, part))  # fmt: skip
+                        (changes, 0, rows), rows, rows, (qkv, coming + third, third))  # fmt: skip
                 _softmax_gradient(weights, changes, T, rows, sums)
                 # Each in place of what is not read again.
                 product((changes, 0, 1, rows), (k, at, width, PANEL), T, nothing(v),
-                        (v, at, width), rows, width, (qkv, coming + 2 * part, part))  # fmt: skip
+                        (v, at, width), rows, width, (qkv, coming + 2 * third, third))  # fmt: skip
                 product((changes, 0, rows, 1), (q, at, width, PANEL), T, nothing(k),
-                        (k, at, width), rows, width, (gradient, coming // 3, part))  # fmt: skip
+                        (k, at, width), rows, width, (gradient, next_given, part))  # fmt: skip
                 product((weights, 0, rows, 1), (g, at, width, PANEL), T, nothing(q),
                         (q, at, width), rows, width, nowhere(q))  # fmt: skip
-            _copy(v, 0, apart, shape, scale, out, 3 * start, given)
+            _copy(v, 0, apart, shape, scale, out, place, given, shared)
             # The queries were scaled, for weights that are powers of 2.
-            _copy(k, 0, apart, shape, one / LOG2_E, out, 3 * start + d, given)
-            _copy(q, 0, apart, shape, one, out, 3 * start + 2 * d, given)
+            _copy(k, 0, apart, shape, one / LOG2_E, out, place + d, given, shared)
+            _copy(q, 0, apart, shape, one, out, place + 2 * d, given, shared)
+            place += step
+
+
+@parallel_kernel
+def add_groups(sums, windows, T, columns, group, out):
+    """out [windows + T - 1, columns]: what groups of windows have of each row, in their order."""
+    room = (group + T - 1) * columns
+    for row in prange(windows + T - 1):
+        r = np.int64(row)
+        to = r * columns
+        out[to : to + columns] = 0.0
+        for number in range(max(0, r - T + 1) // group, min(r, windows - 1) // group + 1):
+            at = number * room + (r - number * group) * columns
+            for c in range(columns):
+                out[to + c] += sums[at + c]

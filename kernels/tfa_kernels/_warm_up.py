@@ -9,7 +9,12 @@ from functools import partial
 import numpy as np
 
 from tfa_kernels._jit import jit_disabled, resolve_threads
-from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_kernels.attention import (
+    shared_attention,
+    shared_attention_gradient,
+    window_attention,
+    window_attention_gradient,
+)
 from tfa_kernels.encoder_layer import (
     MULTIPLE,
     LayerNorm,
@@ -96,6 +101,8 @@ def _attention(threads: int) -> None:
     qkv = np.zeros((1, _WINDOW, 3 * _COLUMNS), np.float32)
     mixed = window_attention(qkv, 1, num_threads=threads)
     window_attention_gradient(mixed, qkv, 1, num_threads=threads)
+    mixed = shared_attention(qkv[0], 1, 1, num_threads=threads)
+    shared_attention_gradient(mixed, qkv[0], 1, num_threads=threads)
 
 
 def _encoder_layer(threads: int) -> None:

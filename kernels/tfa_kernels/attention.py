@@ -8,10 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tfa_kernels._arrays import check_array, check_out, empty, flat
-from tfa_kernels._attention_nb import attention, attention_gradient
+from tfa_kernels._attention_nb import add_groups, attention, attention_gradient
 from tfa_kernels._jit import resolve_threads
 
-__all__ = ["window_attention", "window_attention_gradient"]
+__all__ = [
+    "shared_attention",
+    "shared_attention_gradient",
+    "window_attention",
+    "window_attention_gradient",
+]
 
 # Windows that a thread takes at a time: fewer where a batch has few.
 _GROUP, _GROUPS = 16, 8
@@ -52,7 +57,7 @@ def window_attention(
     if out.size:
         attention(
             flat(qkv), windows, rows, width, int(heads), _scale(width),
-            _group(windows, threads), out.reshape(-1), num_threads=threads,
+            _group(windows, threads), rows * 3 * d, out.reshape(-1), num_threads=threads,
         )  # fmt: skip
     return out
 
@@ -82,8 +87,63 @@ def window_attention_gradient(
     if out.size:
         attention_gradient(
             flat(gradient), flat(qkv), windows, rows, width, int(heads),
-            _scale(width), _group(windows, threads), out.reshape(-1), num_threads=threads,
+            _scale(width), _group(windows, threads), rows * 3 * d, out.reshape(-1),
+            num_threads=threads,
         )  # fmt: skip
+    return out
+
+
+def shared_attention(
+    rows: npt.NDArray[np.float32], window: int, heads: int, *, num_threads: int | None = None
+) -> npt.NDArray[np.float32]:
+    """`window_attention` of all windows of ``window`` rows in a row, shape [R - window + 1, T, d].
+
+    Each begins one row after the one before, and no copy of it is made.
+
+    Parameters
+    ----------
+    rows : float32 [R, 3 d], C-contiguous: queries, keys and values of all heads, in turn.
+    window : rows of a window, T, from 1 to R.
+
+    Others and errors are as there; the same bits for every ``num_threads``.
+    """
+    windows, d, width = _checked_rows(rows, window, heads)
+    out = empty(windows, window, d)
+    attention(
+        flat(rows), windows, int(window), width, int(heads), _scale(width), _shared_group(windows),
+        3 * d, out.reshape(-1), num_threads=resolve_threads(num_threads),
+    )  # fmt: skip
+    return out
+
+
+def shared_attention_gradient(
+    gradient: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.float32],
+    heads: int,
+    *,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Gradient of the ``rows`` [R, 3 d], given that of `shared_attention`'s result [B, T, d].
+
+    What windows say of a row that they share is added up.
+    """
+    check_array("gradient", gradient, 3, "[B, T, d]")
+    windows, T, d = gradient.shape
+    check_array("rows", rows, 2, "[R, 3 d]")
+    if not windows or not T or (windows + T - 1, 3 * d) != rows.shape:
+        raise ValueError(
+            f"gradient has shape {gradient.shape}, needs (B, T, d) for rows {rows.shape}: "
+            "B + T - 1 = R, B and T at least 1"
+        )
+    windows, d, width = _checked_rows(rows, T, heads)
+    threads, group = resolve_threads(num_threads), _shared_group(windows)
+    sums = empty(-(-windows // group), group + T - 1, 3 * d)
+    attention_gradient(
+        flat(gradient), flat(rows), windows, T, width, int(heads), _scale(width), group, 3 * d,
+        sums.reshape(-1), num_threads=threads,
+    )  # fmt: skip
+    out = empty(*rows.shape)
+    add_groups(flat(sums), windows, T, 3 * d, group, out.reshape(-1), num_threads=threads)
     return out
 
 
@@ -91,14 +151,32 @@ def _checked(qkv: Any, heads: Any) -> tuple[int, int, int, int]:
     """Windows, rows of one, d, and columns of a head."""
     check_array("qkv", qkv, 3, "[B, T, 3 d]")
     windows, rows, columns = qkv.shape
+    d = _columns_of(columns, heads)
+    return windows, rows, d, d // int(heads)
+
+
+def _checked_rows(rows: Any, window: Any, heads: Any) -> tuple[int, int, int]:
+    """Windows, d, and columns of a head."""
+    check_array("rows", rows, 2, "[R, 3 d]")
+    if isinstance(window, (bool, np.bool_)) or not isinstance(window, (int, np.integer)):
+        raise TypeError(f"window must be an int, got {window!r}")
+    count, columns = rows.shape
+    if not 1 <= window <= count:
+        raise ValueError(f"window is {window}; 1 to {count} is needed, the rows that there are")
+    d = _columns_of(columns, heads, "rows has")
+    return count - int(window) + 1, d, d // int(heads)
+
+
+def _columns_of(columns: int, heads: Any, what: str = "qkv has") -> int:
+    """d, where there are 3 d ``columns`` for heads to share."""
     if isinstance(heads, (bool, np.bool_)) or not isinstance(heads, (int, np.integer)):
         raise TypeError(f"heads must be an int, got {heads!r}")
     if columns % 3 or columns == 0:
-        raise ValueError(f"qkv has {columns} columns; a multiple of 3, from 3, is needed: q, k, v")
+        raise ValueError(f"{what} {columns} columns; a multiple of 3, from 3, is needed: q, k, v")
     d = columns // 3
     if heads < 1 or d % heads:
         raise ValueError(f"heads is {heads}; a divisor of d = {d} is needed")
-    return windows, rows, d, d // int(heads)
+    return d
 
 
 def _scale(width: int) -> np.float32:
@@ -107,3 +185,8 @@ def _scale(width: int) -> np.float32:
 
 def _group(windows: int, threads: int) -> int:
     return max(1, min(_GROUP, windows // (_GROUPS * threads)))
+
+
+def _shared_group(windows: int) -> int:
+    # Sums over groups must be the same for any number of threads.
+    return max(1, min(_GROUP, windows // (2 * _GROUPS)))

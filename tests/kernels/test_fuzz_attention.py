@@ -12,6 +12,8 @@ from tests.kernels.odd_arguments import ODD, arrays, fuzz, odd_shapes, often, ou
 from tfa_kernels import (
     overlap_add,
     reference_attention,
+    shared_attention,
+    shared_attention_gradient,
     window_attention,
     window_attention_gradient,
 )
@@ -87,6 +89,50 @@ def test_window_attention_gradient(drawn, data):
         sizes = np.abs(gradient).max(initial=1.0) * np.abs(qkv).max(initial=1.0) ** 2
         columns = qkv.shape[2] / 3 / heads
         assert_close(got, want, qkv, heads, qkv.shape[1] * math.sqrt(columns) * sizes)
+
+
+@st.composite
+def shared(draw):
+    heads, width, T = draw(st.integers(1, 3)), draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    windows, d = draw(st.integers(1, 5)), heads * width
+    rows = draw(tables((windows + T - 1, often(draw, st.just(3 * d), st.integers(0, 30)))))
+    heads = often(draw, st.just(heads), st.integers(-2, 9) | ODD)
+    threads = often(draw, THREADS, ODD)
+    return {"rows": rows, "heads": heads, "num_threads": threads}, (windows, T, d)
+
+
+def copies(rows, T):
+    return np.stack([rows[first : first + T] for first in range(len(rows) - T + 1)])
+
+
+@fuzz
+@given(shared(), st.data())
+def test_shared_attention(drawn, data):
+    given, (_, T, _) = drawn
+    given["window"] = often(data.draw, st.just(T), st.integers(-2, 12) | ODD)
+    got = outcome(shared_attention, given, list(given))
+    if got is not None:
+        qkv, heads = copies(given["rows"], given["window"]), given["heads"]
+        want = reference_attention.window_attention(qkv, heads)
+        assert_close(got, want, qkv, heads, np.abs(qkv).max(initial=1.0))
+
+
+@fuzz
+@given(shared(), st.data())
+def test_shared_attention_gradient(drawn, data):
+    given, shape = drawn
+    given["gradient"] = gradient = data.draw(tables(often(data.draw, st.just(shape), odd_shapes)))
+    got = outcome(shared_attention_gradient, given, list(given))
+    if got is not None:
+        qkv, heads = copies(given["rows"], gradient.shape[1]), given["heads"]
+        want = np.zeros(got.shape)
+        parts = reference_attention.window_attention_gradient(gradient, qkv, heads)
+        for first, part in enumerate(parts):
+            want[first : first + len(part)] += part
+        sizes = np.abs(gradient).max(initial=1.0) * np.abs(qkv).max(initial=1.0) ** 2
+        columns = qkv.shape[2] / 3 / heads
+        largest = len(qkv) * qkv.shape[1] * math.sqrt(columns) * sizes
+        assert_close(got, want, qkv, heads, largest)
 
 
 @fuzz

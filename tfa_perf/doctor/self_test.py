@@ -18,6 +18,8 @@ from tfa_kernels import (
     reference,
     reference_attention,
     reference_encoder,
+    shared_attention,
+    shared_attention_gradient,
     window_attention,
     window_attention_gradient,
 )
@@ -122,6 +124,12 @@ def _attention() -> list[str]:
     arguments = gradient, qkv, 2
     wanted = reference_attention.window_attention_gradient(*arguments)
     far |= _far(window_attention_gradient(*arguments), wanted)
+    windows = np.stack([qkv[0, :-1], qkv[0, 1:]])
+    wanted = reference_attention.window_attention(windows, 2)
+    far |= _far(shared_attention(qkv[0], _WINDOW - 1, 2), wanted)
+    wanted = reference_attention.window_attention_gradient(gradient[:, 1:], windows, 2)
+    wanted = np.pad(wanted[0], ((0, 1), (0, 0))) + np.pad(wanted[1], ((1, 0), (0, 0)))
+    far |= _far(shared_attention_gradient(gradient[:, 1:].copy(), qkv[0], 2), wanted)
     return ["window_attention"] if far else []
 
 

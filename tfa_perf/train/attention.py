@@ -13,9 +13,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tfa_perf.train.cpu_attention import CpuAttention
+from tfa_perf.train.cpu_attention import CpuAttention, SharedAttention
+from tfa_perf.train.overlap import windows_of
 
-__all__ = ["attention", "have_kernels", "in_short_windows", "last_attention"]
+__all__ = [
+    "attention",
+    "have_kernels",
+    "in_short_windows",
+    "last_attention",
+    "shared_attention",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +39,22 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     4,096 / rows columns, and in float32 on a CPU, uncompiled, on as many threads as torch has.
     Everything else is ``scaled_dot_product_attention``. Results differ by rounding.
     """
-    if _on_cpu(qkv, dropout):
+    if _on_cpu(qkv, qkv.shape[1], dropout):
         return CpuAttention.apply(qkv, heads)
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
         compiling = torch.compiler.is_compiling()
         return _attention(qkv, heads) if compiling else _Attention.apply(qkv, heads)
     return _by_torch(qkv, heads, dropout)
+
+
+def shared_attention(rows: Tensor, T: int, heads: int, *, dropout: float = 0.0) -> Tensor:
+    """`attention` of all windows of T of the rows [R, 3 d]: [R - T + 1, T, d].
+
+    By the same rules; on a CPU the windows are not copied.
+    """
+    if _on_cpu(rows, T, dropout):
+        return SharedAttention.apply(rows, T, heads)
+    return attention(windows_of(rows, T), heads, dropout=dropout)
 
 
 def last_attention(query: Tensor, kv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
@@ -72,11 +89,11 @@ def _short(rows: Tensor, width: int, dropout: float) -> bool:
     )
 
 
-def _on_cpu(qkv: Tensor, dropout: float) -> bool:
+def _on_cpu(qkv: Tensor, T: int, dropout: float) -> bool:
     return (
         qkv.device.type == "cpu"
         and qkv.dtype == torch.float32
-        and qkv.shape[1] <= LONGEST
+        and T <= LONGEST
         and not dropout
         and not torch.compiler.is_compiling()
     )

@@ -11,9 +11,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
-from tfa_kernels.attention import window_attention, window_attention_gradient
+from tfa_kernels.attention import (
+    shared_attention,
+    shared_attention_gradient,
+    window_attention,
+    window_attention_gradient,
+)
 
-__all__ = ["CpuAttention", "as_array", "kernel_threads"]
+__all__ = ["CpuAttention", "SharedAttention", "as_array", "kernel_threads"]
 
 # Typed stubs of numba lack its settings.
 _numba: Any = numba
@@ -32,6 +37,21 @@ class CpuAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _attention_gradient(gradient, *ctx.saved_tensors, ctx.heads), None
+
+
+class SharedAttention(torch.autograd.Function):
+    """The same of all windows of T of the rows [R, 3 d], of which no copies are made."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, T: int, heads: int) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.heads = heads
+        return _shared(rows, T, heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _shared_gradient(gradient, *ctx.saved_tensors, ctx.heads), None, None
 
 
 def as_array(t: Tensor) -> Any:
@@ -60,6 +80,19 @@ def _attention_gradient(gradient: Tensor, qkv: Tensor, heads: int) -> Tensor:
     return torch.from_numpy(made)
 
 
+@torch.library.custom_op("tfa_perf::shared_attention", mutates_args=())
+def _shared(rows: Tensor, T: int, heads: int) -> Tensor:
+    made = shared_attention(as_array(rows), T, heads, num_threads=kernel_threads())
+    return torch.from_numpy(made)
+
+
+@torch.library.custom_op("tfa_perf::shared_attention_gradient", mutates_args=())
+def _shared_gradient(gradient: Tensor, rows: Tensor, heads: int) -> Tensor:
+    arrays = as_array(gradient), as_array(rows)
+    made = shared_attention_gradient(*arrays, heads, num_threads=kernel_threads())
+    return torch.from_numpy(made)
+
+
 @register_flop_formula(torch.ops.tfa_perf.window_attention)
 def _flops(qkv: Any, *_: Any, **__: Any) -> int:
     """Two products, with the keys and with the values, of T x T x d."""
@@ -70,3 +103,13 @@ def _flops(qkv: Any, *_: Any, **__: Any) -> int:
 def _flops_gradient(_: Any, qkv: Any, *__: Any, **___: Any) -> int:
     """Four products; the scores that are made again are not counted."""
     return 2 * _flops(qkv)
+
+
+@register_flop_formula(torch.ops.tfa_perf.shared_attention)
+def _flops_shared(rows: Any, T: int, *_: Any, **__: Any) -> int:
+    return _flops([rows[0] - T + 1, T, rows[1]])
+
+
+@register_flop_formula(torch.ops.tfa_perf.shared_attention_gradient)
+def _flops_shared_gradient(gradient: Any, rows: Any, *_: Any, **__: Any) -> int:
+    return _flops_gradient(None, [*gradient[:2], rows[1]])

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from tfa_perf.config import ModelConfig
 from tfa_perf.train import cuda_encoder, encoder_layer
-from tfa_perf.train.attention import attention, join_heads, last_attention, split_heads
+from tfa_perf.train.attention import (
+    attention,
+    join_heads,
+    last_attention,
+    shared_attention,
+    split_heads,
+)
 from tfa_perf.train.linear import linear
 from tfa_perf.train.overlap import shared_rows, windows_of
 
@@ -127,7 +133,9 @@ def _first_layer(layer: nn.TransformerEncoderLayer, rows: Tensor, T: int) -> Ten
     Up to attention, what it computes of a row is the same in every window that has it.
     """
     qkv, rows = _before_attention(layer, rows)
-    return _after_attention(layer, windows_of(rows, T), _mix(layer, windows_of(qkv, T), None))
+    own, dropout = layer.self_attn, _attention_dropout(layer)
+    mixed = shared_attention(qkv, T, own.num_heads, dropout=dropout)
+    return _after_attention(layer, windows_of(rows, T), mixed)
 
 
 def _before_attention(layer: nn.TransformerEncoderLayer, h: Tensor) -> tuple[Tensor, Tensor]:
