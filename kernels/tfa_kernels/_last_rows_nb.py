@@ -9,12 +9,12 @@ products. Scores are kept with heads along the vectors, whole vectors of them.
 import numpy as np
 from numba import prange
 
-from tfa_kernels._attention_nb import _divide, _softmax, _softmax_gradient
 from tfa_kernels._jit import inline_kernel, parallel_kernel
 from tfa_kernels._memory_nb import scratch
 from tfa_kernels._products_nb import PANEL, nothing, nowhere, product_at, rows_alone
 from tfa_kernels._row_ops_nb import norm_gradient, norm_rows
 from tfa_kernels._vectors_nb import LOG2_E, WIDTH
+from tfa_kernels._window_attention_nb import divide, softmax, softmax_gradient
 
 
 @parallel_kernel
@@ -31,10 +31,10 @@ def last_attention(x, sought, sizes, norm, at, out):
             norm_rows(x, window * T * d, T, d, norm, normed, (d, PANEL), kept)
             _turn(sought, window * heads * d, heads, d, LOG2_E, turned, width)
             _scores(at, normed, turned, T, d, width, weights)
-            _softmax(weights, T, width, sums)
+            softmax(weights, T, width, sums)
             place = window * heads * d
             _of_heads(at, weights, normed, T, d, heads, width, out, place)
-            _divide(heads, d, sums, out, place)
+            divide(heads, d, sums, out, place)
 
 
 @parallel_kernel
@@ -59,10 +59,10 @@ def last_attention_gradient(gradient, x, sought, sizes, norm, at, out, of_sought
             norm_rows(x, begin, T, d, norm, normed, (d, PANEL), kept)
             _turn(sought, place, heads, d, LOG2_E, turned, width)
             _scores(at, normed, turned, T, d, width, weights)
-            _softmax(weights, T, width, totals)
+            softmax(weights, T, width, totals)
             _turn(gradient, place, heads, d, np.float32(1.0), turned, width)
             _scores(at, normed, turned, T, d, width, changes)
-            _softmax_gradient(weights, changes, T, width, totals)
+            softmax_gradient(weights, changes, T, width, totals)
             _of_heads(at, changes, normed, T, d, heads, width, of_sought, place)
             _of_rows(at, weights, gradient, place, T, d, heads, width, nothing(changed), changed)
             _of_rows(at, changes, sought, place, T, d, heads, width, rows_alone(changed, 0, d),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tfa_kernels._arrays import check_array, check_out, empty, flat
 from tfa_kernels._attention_nb import add_groups, attention, attention_gradient
 from tfa_kernels._jit import resolve_threads
+from tfa_kernels._window_attention_nb import ATTEND, ATTEND_GRADIENT
 
 __all__ = [
     "shared_attention",
@@ -57,7 +58,8 @@ def window_attention(
     if out.size:
         attention(
             flat(qkv), windows, rows, width, int(heads), _scale(width),
-            _group(windows, threads), rows * 3 * d, out.reshape(-1), num_threads=threads,
+            _group(windows, threads), rows * 3 * d, ATTEND.address, out.reshape(-1),
+            num_threads=threads,
         )  # fmt: skip
     return out
 
@@ -87,7 +89,8 @@ def window_attention_gradient(
     if out.size:
         attention_gradient(
             flat(gradient), flat(qkv), windows, rows, width, int(heads),
-            _scale(width), _group(windows, threads), rows * 3 * d, out.reshape(-1),
+            _scale(width), _group(windows, threads), rows * 3 * d, ATTEND_GRADIENT.address,
+            out.reshape(-1),
             num_threads=threads,
         )  # fmt: skip
     return out
@@ -111,7 +114,7 @@ def shared_attention(
     out = empty(windows, window, d)
     attention(
         flat(rows), windows, int(window), width, int(heads), _scale(width), _shared_group(windows),
-        3 * d, out.reshape(-1), num_threads=resolve_threads(num_threads),
+        3 * d, ATTEND.address, out.reshape(-1), num_threads=resolve_threads(num_threads),
     )  # fmt: skip
     return out
 
@@ -140,7 +143,7 @@ def shared_attention_gradient(
     sums = empty(-(-windows // group), group + T - 1, 3 * d)
     attention_gradient(
         flat(gradient), flat(rows), windows, T, width, int(heads), _scale(width), group, 3 * d,
-        sums.reshape(-1), num_threads=threads,
+        ATTEND_GRADIENT.address, sums.reshape(-1), num_threads=threads,
     )  # fmt: skip
     out = empty(*rows.shape)
     add_groups(flat(sums), windows, T, 3 * d, group, out.reshape(-1), num_threads=threads)
