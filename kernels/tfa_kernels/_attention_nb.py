@@ -17,7 +17,7 @@ def attention(qkv, windows, T, W, heads, scale, group, step, at, out):
     """
     d = W * heads
     for number in prange((windows + group - 1) // group):
-        room = space(T, W, heads, 3, 1)
+        room = space((T, heads, W), 3, 1)
         first = np.int64(number) * group
         for window in range(first, min(first + group, windows)):
             start = window * step
@@ -36,7 +36,7 @@ def attention_gradient(gradient, qkv, windows, T, W, heads, scale, group, step, 
     d = W * heads
     shared, room_of_group = step < 3 * T * d, (group - 1) * step + 3 * T * d
     for number in prange((windows + group - 1) // group):
-        room = space(T, W, heads, 4, 2)
+        room = space((T, heads, W), 4, 2)
         first, place = np.int64(number) * group, np.int64(number) * room_of_group
         if shared:
             out[place : place + room_of_group] = 0.0

@@ -40,7 +40,7 @@ def before_attention(x, sizes, norm, panels, bias, at, out):
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
-            _times(at, (normed, 0, d, 1), panels, d, rows_alone(bias, 0, 0), (out, to, columns),
+            times(at, (normed, 0, d, 1), panels, d, rows_alone(bias, 0, 0), (out, to, columns),
                    count, columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
 
 
@@ -63,9 +63,9 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
             # By rows first, from memory in its order; then by columns, from the caches.
-            _times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
+            times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
                    (changes, 0, d), count, d, (passed, first * d, count * d))  # fmt: skip
-            _add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d,
+            add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d,
                           (gradient, to + count * columns, BLOCK * columns))  # fmt: skip
             add_rows(gradient, to, count, columns, bias)
             norm_gradient(changes, x, passed, first * d, count, d, norm[0], kept, out,
@@ -92,14 +92,14 @@ def after_attention(
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             enter = first * hidden if keeps else 0
-            _times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
+            times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
                    (middle, to, d), count, d, nowhere(x))  # fmt: skip
             norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
-            _times(at, (normed, 0, d, 1), panels_1, d, rows_alone(bias_1, 0, 0),
+            times(at, (normed, 0, d, 1), panels_1, d, rows_alone(bias_1, 0, 0),
                    (entering, enter, hidden), count, hidden,
                    (x, to + count * d, BLOCK * d))  # fmt: skip
             gelu(entering, enter, count * hidden, active)
-            _times(at, (active, 0, hidden, 1), panels_2, hidden,
+            times(at, (active, 0, hidden, 1), panels_2, hidden,
                    rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d,
                    (mixed, to + count * d, BLOCK * d))  # fmt: skip
 
@@ -129,25 +129,25 @@ def after_attention_gradient(
         for first in range(start, min(start + chunk, rows), BLOCK):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             steps = (PANEL, count * PANEL)
-            _times(at, (gradient, to, d, 1), panels_2, d, nothing(entering),
+            times(at, (gradient, to, d, 1), panels_2, d, nothing(entering),
                    (entering, 0, hidden), count, hidden,
                    (before_gelu, first * hidden, count * hidden))  # fmt: skip
             gelu_gradient(entering, before_gelu, first * hidden, count, hidden, active, steps)
-            _add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden,
+            add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden,
                           (middle, to, count * d))  # fmt: skip
             add_rows(gradient, to, count, d, bias_2)
             norm_rows(middle, to, count, d, norm, normed, steps, kept)
-            _add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d,
+            add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d,
                           (mixed, to, count * d))  # fmt: skip
             add_rows(entering, 0, count, hidden, bias_1)
-            _times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
+            times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
                    (changes, 0, d), count, d, (out, to, count * d))  # fmt: skip
             norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
             _to_panels(mixed, to, count, d, mixed_panels)
-            _add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d,
+            add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d,
                           (of_mixed, to, count * d))  # fmt: skip
             add_rows(out, to, count, d, bias)
-            _times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count, d,
+            times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count, d,
                    (gradient, to + count * d, BLOCK * d))  # fmt: skip
 
 
@@ -164,14 +164,14 @@ def add_chunks(sums, chunks, size, piece, out):
 
 
 @inline_kernel
-def _times(address, a, panels, depth, begin, out, rows, columns, ahead):
+def times(address, a, panels, depth, begin, out, rows, columns, ahead):
     """Rows times a matrix [depth, columns] in panels."""
     b = panels, 0, PANEL, depth * PANEL
     product_at(address, a, b, depth, begin, out, rows, columns, ahead)
 
 
 @inline_kernel
-def _add_products(address, a, panels, depth, sums, rows, columns, ahead):
+def add_products(address, a, panels, depth, sums, rows, columns, ahead):
     """sums [rows, columns] += a [rows, depth] times ``depth`` rows in panels."""
     b = panels, 0, PANEL, depth * PANEL
     begin, out = rows_alone(sums, 0, columns), (sums, 0, columns)

@@ -14,6 +14,7 @@ __all__ = [
     "MULTIPLE",
     "LayerNorm",
     "Linear",
+    "check_columns",
     "check_linear",
     "check_norm",
     "check_shape",
@@ -46,7 +47,7 @@ class Linear(NamedTuple):
 
 def rows_of(name: str, array: Any) -> tuple[int, int]:
     check_array(name, array, 2, "[rows, d]")
-    _check_columns(f"{name} has {array.shape[1]} columns", array.shape[1])
+    check_columns(f"{name} has {array.shape[1]} columns", array.shape[1])
     return int(array.shape[0]), int(array.shape[1])
 
 
@@ -57,7 +58,7 @@ def check_linear(name: str, linear: Any, columns: int | None, d: int) -> int:
     check_array(f"{name}.weight", linear.weight, 2, "[columns, d]")
     if columns is None:
         columns = int(linear.weight.shape[0])
-        _check_columns(f"{name}.weight has {columns} rows", columns)
+        check_columns(f"{name}.weight has {columns} rows", columns)
     check_shape(f"{name}.weight", linear.weight, (columns, d))
     check_shape(f"{name}.bias", linear.bias, (columns,))
     return columns
@@ -87,7 +88,7 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {array.shape}, needs {shape}")
 
 
-def _check_columns(what: str, columns: int) -> None:
+def check_columns(what: str, columns: int) -> None:
     if columns == 0 or columns % MULTIPLE:
         raise ValueError(f"{what}; a multiple of {MULTIPLE} is needed")
 

@@ -29,6 +29,7 @@ from tfa_kernels.last_rows import last_attention, last_attention_gradient
 from tfa_kernels.ops import OPS
 from tfa_kernels.order import RunIndex, permuted_range
 from tfa_kernels.overlap import overlap_add
+from tfa_kernels.self_attention import self_attention, self_attention_gradient
 from tfa_kernels.stream import FeatureStream
 from tfa_kernels.windows import WindowGather
 
@@ -112,6 +113,14 @@ def _encoder_layer(threads: int) -> None:
     before_attention_gradient(x, x, norm, linear, x, num_threads=threads)
     made = after_attention(x, x, linear, norm, linear, linear, num_threads=threads)
     after_attention_gradient(x, x, made, linear, norm, linear, linear, num_threads=threads)
+    window = x[None]
+    weight, bias = (
+        np.zeros((3 * MULTIPLE, MULTIPLE), np.float32),
+        np.zeros(3 * MULTIPLE, np.float32),
+    )
+    linear = Linear(weight, bias)
+    both = self_attention(window, norm, linear, 1, num_threads=threads)
+    self_attention_gradient(window, window, both.qkv, norm, linear, 1, window, num_threads=threads)
 
 
 def _last_rows(threads: int) -> None:

@@ -112,11 +112,12 @@ def _padded(T, W):
 
 
 @inline_kernel
-def space(T, W, heads, parts, squares):
+def space(shape, parts, squares):
     """Memory for windows in turn: ``parts`` of all heads, one head turned, and ``squares`` T x T.
 
-    What is past the window or the head counts nowhere.
+    ``shape`` is T, heads and W. What is past the window or the head counts nowhere.
     """
+    T, heads, W = shape
     rows, width = _padded(T, W)
     room = scratch((parts * heads + 1) * rows * width + (squares * rows + 1) * rows)
     room[:] = 0.0

@@ -154,7 +154,7 @@ def _checked(qkv: Any, heads: Any) -> tuple[int, int, int, int]:
     """Windows, rows of one, d, and columns of a head."""
     check_array("qkv", qkv, 3, "[B, T, 3 d]")
     windows, rows, columns = qkv.shape
-    d = _columns_of(columns, heads)
+    d = columns_of_heads(columns, heads)
     return windows, rows, d, d // int(heads)
 
 
@@ -166,11 +166,11 @@ def _checked_rows(rows: Any, window: Any, heads: Any) -> tuple[int, int, int]:
     count, columns = rows.shape
     if not 1 <= window <= count:
         raise ValueError(f"window is {window}; 1 to {count} is needed, the rows that there are")
-    d = _columns_of(columns, heads, "rows has")
+    d = columns_of_heads(columns, heads, "rows has")
     return count - int(window) + 1, d, d // int(heads)
 
 
-def _columns_of(columns: int, heads: Any, what: str = "qkv has") -> int:
+def columns_of_heads(columns: int, heads: Any, what: str = "qkv has") -> int:
     """d, where there are 3 d ``columns`` for heads to share."""
     if isinstance(heads, (bool, np.bool_)) or not isinstance(heads, (int, np.integer)):
         raise TypeError(f"heads must be an int, got {heads!r}")

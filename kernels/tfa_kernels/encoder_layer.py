@@ -105,8 +105,9 @@ def before_attention(
     threads = resolve_threads(num_threads)
     out = empty(rows, columns)
     kernels.before_attention(
-        flat(x), (rows, d, columns, _chunk(rows)), norm_parts(norm), transposed(projection.weight),
-        flat(projection.bias), PRODUCT.address, out.reshape(-1), num_threads=threads,
+        flat(x), (rows, d, columns, chunk_of(rows)), norm_parts(norm),
+        transposed(projection.weight), flat(projection.bias), PRODUCT.address, out.reshape(-1),
+        num_threads=threads,
     )  # fmt: skip
     return out
 
@@ -135,10 +136,10 @@ def before_attention_gradient(
     parts = (columns * d, columns, d, d)
     sums = _chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
-        flat(gradient), flat(x), flat(passed), (rows, d, columns, _chunk(rows)), norm_parts(norm),
+        flat(gradient), flat(x), flat(passed), (rows, d, columns, chunk_of(rows)), norm_parts(norm),
         packed(projection.weight), PRODUCT.address, out.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
-    weight, bias, norm_weight, norm_bias = _summed(sums, parts, threads)
+    weight, bias, norm_weight, norm_bias = summed(sums, parts, threads)
     return BeforeAttentionGradient(
         out,
         LayerNorm(norm_weight, norm_bias, norm.eps),
@@ -180,7 +181,7 @@ def after_attention(
     threads = resolve_threads(num_threads)
     made = AfterAttention(empty(rows, d), empty(rows, d), empty(rows if keep else 0, hidden))
     kernels.after_attention(
-        flat(x), flat(mixed), (rows, d, hidden, _chunk(rows)), transposed(output.weight),
+        flat(x), flat(mixed), (rows, d, hidden, chunk_of(rows)), transposed(output.weight),
         flat(output.bias), norm_parts(norm), transposed(first.weight), flat(first.bias),
         transposed(second.weight), flat(second.bias), PRODUCT.address, made.middle.reshape(-1),
         made.before_gelu.reshape(-1), made.out.reshape(-1), num_threads=threads,
@@ -214,11 +215,11 @@ def after_attention_gradient(
     sums = _chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
-        (rows, d, hidden, _chunk(rows)), packed(output.weight), norm_parts(norm),
+        (rows, d, hidden, chunk_of(rows)), packed(output.weight), norm_parts(norm),
         packed(first.weight), packed(second.weight), PRODUCT.address, of_x.reshape(-1),
         of_mixed.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
-    weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = _summed(
+    weight, bias, norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2 = summed(
         sums, parts, threads
     )
     return AfterAttentionGradient(
@@ -243,17 +244,18 @@ def _check_after(
     return rows, d, hidden
 
 
-def _chunk(rows: int) -> int:
+def chunk_of(rows: int) -> int:
+    """Rows of a chunk."""
     many = max(_CHUNKS, rows // _CHUNK_ROWS // _CHUNKS * _CHUNKS)
     chunks = max(1, min(rows // _LEAST_ROWS, many, _MOST_CHUNKS))
     return max(1, -(-rows // chunks))
 
 
 def _chunk_sums(rows: int, size: int) -> Array:
-    return empty(-(-rows // _chunk(rows)), size)
+    return empty(-(-rows // chunk_of(rows)), size)
 
 
-def _summed(sums: Array, parts: tuple[int, ...], threads: int) -> list[Array]:
+def summed(sums: Array, parts: tuple[int, ...], threads: int) -> list[Array]:
     """The sums over chunks, cut into parts."""
     chunks, size = sums.shape
     if not chunks:

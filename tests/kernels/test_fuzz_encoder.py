@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernels.odd_arguments import ODD, fuzz, often, outcome, tables
-from tfa_kernels import reference_encoder, reference_last_rows
+from tfa_kernels import (
+    reference_encoder,
+    reference_last_rows,
+    window_attention,
+    window_attention_gradient,
+)
 from tfa_kernels.encoder_layer import (
     AfterAttention,
     LayerNorm,
@@ -18,6 +23,7 @@ from tfa_kernels.encoder_layer import (
     before_attention_gradient,
 )
 from tfa_kernels.last_rows import last_attention, last_attention_gradient
+from tfa_kernels.self_attention import self_attention, self_attention_gradient
 
 THREADS = st.sampled_from([None, 1, 2])
 COLUMNS = st.sampled_from([32, 64])
@@ -177,3 +183,39 @@ def test_last_attention(data):
     for a, b, size in zip(found, exact, sizes, strict=True):
         assert a.dtype == np.float32 and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=4 * off * size)
+
+
+@fuzz
+@given(st.data())
+def test_self_attention(data):
+    """The bits of the kernels in turn, or an error; those are fuzzed against the oracles."""
+    draw = data.draw
+    windows, T, d = draw(st.integers(0, 3)), draw(st.integers(0, 5)), draw(COLUMNS)
+    heads = often(draw, st.sampled_from([1, 2, 4]), st.integers(-2, 9) | ODD)
+    given_ = {
+        "x": draw(tables((windows, T, often(draw, st.just(d), st.integers(0, 65))))),
+        "norm": draw(norms(d)),
+        "projection": draw(linears(often(draw, st.just(3 * d), COLUMNS), d)),
+        "heads": heads,
+        "num_threads": often(draw, THREADS, ODD),
+    }
+    made = outcome(self_attention, given_, list(given_))
+    more = {
+        "gradient": draw(tables((windows, T, d))),
+        "qkv": draw(tables((windows, T, 3 * d))) if made is None else made.qkv,
+        "passed": draw(tables((windows, T, d))),
+    }
+    got = outcome(self_attention_gradient, given_ | more, list(given_ | more))
+    if made is None or got is None:
+        return
+    x, norm, projection = (given_[name] for name in ("x", "norm", "projection"))
+    flat = x.reshape(-1, d)
+    qkv = before_attention(flat, norm, projection).reshape(made.qkv.shape)
+    np.testing.assert_array_equal(made.qkv, qkv)
+    np.testing.assert_array_equal(made.out, window_attention(qkv, heads))
+    of_qkv = window_attention_gradient(more["gradient"], qkv, heads).reshape(-1, 3 * d)
+    passed = more["passed"].reshape(-1, d)
+    want = before_attention_gradient(of_qkv, flat, norm, projection, passed)
+    np.testing.assert_array_equal(got.x.reshape(-1, d), want.x)
+    for a, b in zip(flattened(got)[1:], flattened(want)[1:], strict=True):
+        np.testing.assert_array_equal(a, b)

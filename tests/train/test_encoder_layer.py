@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tfa_perf.baseline.model import TFATransformer
 from tfa_perf.config import ModelConfig
 from tfa_perf.train import encoder_layer as module
+from tfa_perf.train import self_attention
 from tfa_perf.train.model import WindowEncoder
 
 SHAPE = ModelConfig(d_model=32, nhead=2, num_layers=3, ffn_hidden=64, dropout=0.0)
@@ -21,7 +22,7 @@ SHAPE = ModelConfig(d_model=32, nhead=2, num_layers=3, ffn_hidden=64, dropout=0.
 def used(monkeypatch):
     """The names of the kernels that have run."""
     names = []
-    for source in (module.kernels, module.last_rows):
+    for source in (module.kernels, module.last_rows, self_attention.kernels):
         for name in filter(str.islower, source.__all__):
             kernel = getattr(source, name)
 
@@ -59,7 +60,8 @@ def test_a_model_is_as_close_to_float64_as_torchs(overlapping, used):
         largest = float(exact[name].abs().max())
         assert off <= 3 * usual + 10 * torch.finfo(torch.float32).eps * largest, name
     assert used.count("after_attention_gradient") == 3
-    assert used.count("before_attention_gradient") == 2
+    assert used.count("before_attention_gradient") == (1 if overlapping else 0)
+    assert used.count("self_attention_gradient") == (1 if overlapping else 2)
     assert used.count("last_attention_gradient") == 1
 
 
@@ -88,22 +90,27 @@ def test_a_gradient_of_a_gradient_is_refused():
         gradient.sum().backward()
 
 
-def test_products_in_kernels_are_counted_like_torchs(monkeypatch):
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_products_in_kernels_are_counted_like_torchs(overlapping):
     model, x = made(WindowEncoder), torch.randn(16, 12, 5)
-
-    def flops():
-        with FlopCounterMode(display=False) as counter:
-            model(x).sum().backward()
-        return counter.get_flop_counts()
-
-    counted = flops()["Global"]
+    if overlapping:
+        x = torch.randn(27, 5).as_strided((16, 12, 5), (5, 5, 1))
+    with FlopCounterMode(display=False) as counter:
+        model(x).sum().backward()
+    counted = counter.get_flop_counts()["Global"]
     ours = {name: n for name, n in counted.items() if "tfa_perf" in str(name)}
     rows, d, hidden = 16 * 12, 32, 64
+    layers, products, attention = (1 if overlapping else 2), 2 * d * 3 * d, 4 * rows * 12 * d
+    first = {
+        "before_attention": 27 * products,
+        "before_attention_gradient": 2 * 27 * products,
+        "shared_attention": attention,
+        "shared_attention_gradient": 2 * attention,
+    }
     assert {str(name).split(".")[-1]: n for name, n in ours.items()} == {
-        "before_attention": 2 * 2 * rows * d * 3 * d,
-        "before_attention_gradient": 2 * 4 * rows * d * 3 * d,
-        "window_attention": 2 * 4 * rows * 12 * d,
-        "window_attention_gradient": 2 * 8 * rows * 12 * d,
+        **(first if overlapping else {}),
+        "self_attention": layers * (rows * products + attention),
+        "self_attention_gradient": 2 * layers * (rows * products + attention),
         # The last layer goes on with the last row of each window.
         "after_attention": 2 * (2 * rows + 16) * d * (d + 2 * hidden),
         "after_attention_gradient": 4 * (2 * rows + 16) * d * (d + 2 * hidden),

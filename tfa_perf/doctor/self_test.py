@@ -25,6 +25,7 @@ from tfa_kernels import (
 )
 from tfa_kernels.ops import CONVENTIONS, OPS
 from tfa_kernels.order import permuted_range
+from tfa_kernels.self_attention import self_attention, self_attention_gradient
 from tfa_perf.data.loader import WindowLoader
 from tfa_perf.data.synthetic import synthetic_bars
 from tfa_perf.doctor.check import Check
@@ -153,6 +154,21 @@ def _encoder_layer() -> list[str]:
         (got_after.mixed, wanted_after[1]),
         (got_after.first.weight, wanted_after[6]),
     ]
+    heads = 2
+    windows, projection = x[None], encoder_layer.Linear(_normal(3 * d, d) / 6, _normal(3 * d))
+    qkv = reference_encoder.before_attention(x, norm, projection)[None]
+    pairs.append(
+        (
+            self_attention(windows, norm, projection, heads).out,
+            reference_attention.window_attention(qkv, heads),
+        )
+    )
+    of_qkv = reference_attention.window_attention_gradient(gradient[None], qkv, heads)[0]
+    wanted = reference_encoder.before_attention_gradient(of_qkv, x, norm, projection, mixed)
+    got = self_attention_gradient(
+        gradient[None], windows, qkv.astype(np.float32), norm, projection, heads, mixed[None]
+    )
+    pairs += [(got.x[0], wanted[0]), (got.projection.weight, wanted[3])]
     return ["encoder layer"] if any(_far(*pair) for pair in pairs) else []
 
 

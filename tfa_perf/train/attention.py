@@ -17,6 +17,7 @@ from tfa_perf.train.cpu_attention import CpuAttention, SharedAttention
 from tfa_perf.train.overlap import windows_of
 
 __all__ = [
+    "attends_on_cpu",
     "attention",
     "have_kernels",
     "in_short_windows",
@@ -39,7 +40,7 @@ def attention(qkv: Tensor, heads: int, *, dropout: float = 0.0) -> Tensor:
     4,096 / rows columns, and in float32 on a CPU, uncompiled, on as many threads as torch has.
     Everything else is ``scaled_dot_product_attention``. Results differ by rounding.
     """
-    if _on_cpu(qkv, qkv.shape[1], dropout):
+    if attends_on_cpu(qkv, qkv.shape[1], dropout):
         return CpuAttention.apply(qkv, heads)
     if _short(qkv, qkv.shape[-1] // 3 // heads, dropout):
         compiling = torch.compiler.is_compiling()
@@ -52,7 +53,7 @@ def shared_attention(rows: Tensor, T: int, heads: int, *, dropout: float = 0.0) 
 
     By the same rules; on a CPU the windows are not copied.
     """
-    if _on_cpu(rows, T, dropout):
+    if attends_on_cpu(rows, T, dropout):
         return SharedAttention.apply(rows, T, heads)
     return attention(windows_of(rows, T), heads, dropout=dropout)
 
@@ -89,7 +90,8 @@ def _short(rows: Tensor, width: int, dropout: float) -> bool:
     )
 
 
-def _on_cpu(qkv: Tensor, T: int, dropout: float) -> bool:
+def attends_on_cpu(qkv: Tensor, T: int, dropout: float) -> bool:
+    """Whether attention in windows of T rows is Numba's, of such queries, keys and values."""
     return (
         qkv.device.type == "cpu"
         and qkv.dtype == torch.float32

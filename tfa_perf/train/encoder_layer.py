@@ -146,7 +146,7 @@ class _AfterAttention(torch.autograd.Function):
 @torch.library.custom_op("tfa_perf::before_attention", mutates_args=())
 def _before(x: Tensor, eps: float, parameters: list[Tensor]) -> Tensor:
     made = kernels.before_attention(
-        _rows(x), *_before_parts(parameters, eps), num_threads=kernel_threads()
+        _rows(x), *before_parts(parameters, eps), num_threads=kernel_threads()
     )
     return torch.from_numpy(made).view(*x.shape[:-1], -1)
 
@@ -155,12 +155,12 @@ def _before(x: Tensor, eps: float, parameters: list[Tensor]) -> Tensor:
 def _before_gradient(
     gradient: Tensor, passed: Tensor, x: Tensor, eps: float, parameters: list[Tensor]
 ) -> list[Tensor]:
-    norm, projection = _before_parts(parameters, eps)
+    norm, projection = before_parts(parameters, eps)
     made = kernels.before_attention_gradient(
         _rows(gradient), _rows(x), norm, projection, _rows(passed), num_threads=kernel_threads()
     )
     found = made.norm.weight, made.norm.bias, *made.projection
-    return [torch.from_numpy(made.x).view_as(x), *map(_own, found)]
+    return [torch.from_numpy(made.x).view_as(x), *map(own_memory, found)]
 
 
 @torch.library.custom_op("tfa_perf::after_attention", mutates_args=())
@@ -191,7 +191,7 @@ def _after_gradient(
     )  # fmt: skip
     found = *made.output, made.norm.weight, made.norm.bias, *made.first, *made.second
     of_rows = (torch.from_numpy(t).view_as(mixed) for t in (made.x, made.mixed))
-    return [*of_rows, *map(_own, found)]
+    return [*of_rows, *map(own_memory, found)]
 
 
 @torch.library.custom_op("tfa_perf::last_rows", mutates_args=())
@@ -212,15 +212,16 @@ def _last_gradient(
         as_array(gradient), as_array(x), norm, as_array(sought), num_threads=kernel_threads()
     )
     found = made.norm.weight, made.norm.bias
-    return [torch.from_numpy(made.x), torch.from_numpy(made.sought), *map(_own, found)]
+    return [torch.from_numpy(made.x), torch.from_numpy(made.sought), *map(own_memory, found)]
 
 
-def _own(part: Any) -> Tensor:
+def own_memory(part: Any) -> Tensor:
     """Memory of its own, as an operator's results must have: gradients are parts of one array."""
     return torch.from_numpy(part.copy())
 
 
-def _before_parts(parameters: list[Tensor], eps: float) -> tuple[Any, ...]:
+def before_parts(parameters: list[Tensor], eps: float) -> tuple[Any, ...]:
+    """Norm and projection as the kernels take them."""
     norm_weight, norm_bias, weight, bias = map(as_array, parameters)
     return kernels.LayerNorm(norm_weight, norm_bias, eps), kernels.Linear(weight, bias)
 

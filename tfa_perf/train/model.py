@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tfa_perf.config import ModelConfig
 from tfa_perf.train import cuda_encoder, encoder_layer
 from tfa_perf.train.attention import (
+    attends_on_cpu,
     attention,
     join_heads,
     last_attention,
@@ -17,6 +18,7 @@ from tfa_perf.train.attention import (
 )
 from tfa_perf.train.linear import linear
 from tfa_perf.train.overlap import shared_rows, windows_of
+from tfa_perf.train.self_attention import self_attention
 
 __all__ = ["WindowEncoder"]
 
@@ -101,8 +103,8 @@ class WindowEncoder(nn.Module):
         elif self.positions == "rotary":
             rotation = self._rotation(x.shape[1])
         for layer in front:
-            qkv, h = _before_attention(layer, h)
-            h = _after_attention(layer, h, _mix(layer, qkv, rotation))
+            mixed, h = _self_attention(layer, h, rotation)
+            h = _after_attention(layer, h, mixed)
         if rotation is None and x.device.type == "cpu":
             mixed, newest = _mix_last(last, h)
         else:
@@ -136,6 +138,20 @@ def _first_layer(layer: nn.TransformerEncoderLayer, rows: Tensor, T: int) -> Ten
     own, dropout = layer.self_attn, _attention_dropout(layer)
     mixed = shared_attention(qkv, T, own.num_heads, dropout=dropout)
     return _after_attention(layer, windows_of(rows, T), mixed)
+
+
+def _self_attention(
+    layer: nn.TransformerEncoderLayer, h: Tensor, rotation: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """What attention makes of h [b, T, d], before its own projection; and h, to be added to."""
+    if (
+        rotation is None
+        and encoder_layer.in_kernels(layer, h)
+        and attends_on_cpu(h, h.shape[1], _attention_dropout(layer))
+    ):
+        return self_attention(layer, h)
+    qkv, h = _before_attention(layer, h)
+    return _mix(layer, qkv, rotation), h
 
 
 def _before_attention(layer: nn.TransformerEncoderLayer, h: Tensor) -> tuple[Tensor, Tensor]:
