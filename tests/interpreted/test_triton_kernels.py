@@ -176,3 +176,15 @@ def test_clip_and_update_are_torchs(clip_norm):
             torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-7)
             assert optimizer.state[b]["step"] == reference.state[a]["step"] == step + 1
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_the_operator_is_sound(spaced):
+    torch.manual_seed(0)
+    own = model(7, d=32, heads=2, layers=2, hidden=48)
+    parameters = [own.proj.weight, own.proj.bias]
+    for layer in own.encoder.layers:
+        parameters += cuda_encoder._parameters(layer)
+    parameters += [*own.norm.parameters(), *own.head.parameters()]
+    x = torch.randn(3, 5, 16)[..., :7] if spaced else torch.randn(3, 5, 7)
+    torch.library.opcheck(cuda_encoder._encode, (x, parameters, 2, 1e-5, torch.float32, spaced))

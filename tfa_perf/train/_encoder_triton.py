@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tfa_perf.data.device_windows import spaced_columns
 from tfa_perf.train import _attention_triton as attention
 from tfa_perf.train import _layer_triton as parts
 from tfa_perf.train._layer_triton import Head, Layer
@@ -123,13 +124,15 @@ def backward(
 
 
 def _with_gaps(x: Tensor) -> Tensor:
-    """Spaced rows with what lies between them, [b, T, more columns]."""
-    shape = (*x.shape[:2], x.stride(1))
-    end = x.storage_offset() + shape[0] * x.stride(0)
-    if end * x.itemsize <= x.untyped_storage().nbytes():
-        return x.as_strided(shape, x.stride())
-    # Its memory ends with the last value that counts.
-    return nn.functional.pad(x, (0, shape[2] - x.shape[2]))
+    """x [b, T, F] with as many columns as lie from one spaced row to the next."""
+    windows, T, F = x.shape
+    wide = spaced_columns(F)
+    shape, strides = (windows, T, wide), (T * wide, wide, 1)
+    end = x.storage_offset() + windows * T * wide
+    if x.stride() == strides and end * x.itemsize <= x.untyped_storage().nbytes():
+        return x.as_strided(shape, strides)
+    # Its memory may end with the last value that counts.
+    return nn.functional.pad(x, (0, wide - F))
 
 
 def _weights(parameters: Sequence[Tensor]) -> list[Tensor]:
