@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tfa_kernels import _encoder_nb as kernels
 from tfa_kernels._arrays import empty, flat
+from tfa_kernels._chunks import chunk_of, chunk_sums, summed
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._layer_arrays import (
     MULTIPLE,
@@ -44,12 +45,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float32]
-
-# A chunk of rows has gradients of the weights of its own, which are added up: as many chunks as
-# keep threads evenly at work, of no fewer rows than make that sum a small part, and no more than
-# memory of a few dozen weights.
-_CHUNK_ROWS, _LEAST_ROWS, _CHUNKS, _MOST_CHUNKS = 768, 192, 8, 64
-_PIECE = 4096
 
 
 class BeforeAttentionGradient(NamedTuple):
@@ -134,7 +129,7 @@ def before_attention_gradient(
     threads = resolve_threads(num_threads)
     out = empty(rows, d)
     parts = (columns * d, columns, d, d)
-    sums = _chunk_sums(rows, sum(parts))
+    sums = chunk_sums(rows, sum(parts))
     kernels.before_attention_gradient(
         flat(gradient), flat(x), flat(passed), (rows, d, columns, chunk_of(rows)), norm_parts(norm),
         packed(projection.weight), PRODUCT.address, out.reshape(-1), sums, num_threads=threads,
@@ -212,7 +207,7 @@ def after_attention_gradient(
     threads = resolve_threads(num_threads)
     of_x, of_mixed = empty(rows, d), empty(rows, d)
     parts = (d * d, d, d, d, hidden * d, hidden, d * hidden, d)
-    sums = _chunk_sums(rows, sum(parts))
+    sums = chunk_sums(rows, sum(parts))
     kernels.after_attention_gradient(
         flat(gradient), flat(mixed), flat(made.middle), flat(made.before_gelu),
         (rows, d, hidden, chunk_of(rows)), packed(output.weight), norm_parts(norm),
@@ -242,24 +237,3 @@ def _check_after(
     hidden = check_linear("first", first, None, d)
     check_linear("second", second, d, hidden)
     return rows, d, hidden
-
-
-def chunk_of(rows: int) -> int:
-    """Rows of a chunk."""
-    many = max(_CHUNKS, rows // _CHUNK_ROWS // _CHUNKS * _CHUNKS)
-    chunks = max(1, min(rows // _LEAST_ROWS, many, _MOST_CHUNKS))
-    return max(1, -(-rows // chunks))
-
-
-def _chunk_sums(rows: int, size: int) -> Array:
-    return empty(-(-rows // chunk_of(rows)), size)
-
-
-def summed(sums: Array, parts: tuple[int, ...], threads: int) -> list[Array]:
-    """The sums over chunks, cut into parts."""
-    chunks, size = sums.shape
-    if not chunks:
-        return np.split(np.zeros(size, np.float32), np.cumsum(parts)[:-1])
-    out = empty(size)
-    kernels.add_chunks(sums, chunks, size, _PIECE, out, num_threads=threads)
-    return np.split(out, np.cumsum(parts)[:-1])

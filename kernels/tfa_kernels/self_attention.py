@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tfa_kernels import _self_attention_nb as kernels
 from tfa_kernels._arrays import check_array, empty, flat
+from tfa_kernels._chunks import chunk_of, summed
 from tfa_kernels._encoder_nb import BLOCK
 from tfa_kernels._jit import resolve_threads
 from tfa_kernels._layer_arrays import (
@@ -29,7 +30,7 @@ from tfa_kernels._layer_arrays import (
 from tfa_kernels._products_nb import PRODUCT
 from tfa_kernels._window_attention_nb import ATTEND, ATTEND_GRADIENT
 from tfa_kernels.attention import columns_of_heads
-from tfa_kernels.encoder_layer import BeforeAttentionGradient, chunk_of, summed
+from tfa_kernels.encoder_layer import BeforeAttentionGradient
 
 __all__ = ["SelfAttention", "self_attention", "self_attention_gradient"]
 

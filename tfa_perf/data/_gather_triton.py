@@ -22,17 +22,17 @@ def _gather(
     window,
     horizon,
     SCALED: tl.constexpr,
-    PADDED: tl.constexpr,
+    SPACED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     i = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1)
     end = tl.load(ends + i)
     at = chunk * BLOCK + tl.arange(0, BLOCK)
-    if PADDED:
-        size = window * PADDED
-        column = at % PADDED
-        source = at // PADDED * row + column
+    if SPACED:
+        size = window * SPACED
+        column = at % SPACED
+        source = at // SPACED * row + column
         inside = (at < size) & (column < row)
     else:
         size = window * row
@@ -81,6 +81,6 @@ def gather(
             window,
             horizon,
             SCALED=shift is not None,
-            PADDED=0 if wide == row else wide,
+            SPACED=0 if wide == row else wide,
             BLOCK=BLOCK,
         )

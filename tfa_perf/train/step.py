@@ -66,7 +66,8 @@ def make_step(
     accumulation : batches in an optimizer step; the last step of a pass may have fewer.
     micro_batch : windows in one forward and backward; default 512 on a CPU, where activations
         then stay in cache, and the whole batch elsewhere.
-    bf16 : run the model under bfloat16 autocast.
+    bf16 : run the model under bfloat16 autocast. Where a captured step gathers windows by itself, a
+        model that has ``rounds_input``, as WindowEncoder, is given x in bfloat16 already.
     compile : run forward and backward through ``torch.compile``, once for the size of a whole
         (micro-)batch; a smaller last one runs uncompiled.
     graph : replay one CUDA graph a step; see `GraphStep`.
