@@ -124,17 +124,25 @@ def space(shape, parts, squares):
     return room
 
 
-def _attend(unit, _, heads):
-    (qkv, out, room, coming), (start, to, place, share), (T, W, scale) = unit
+@inline_kernel
+def _padded_heads(qkv, start, shape, scale, room):
+    """Queries, scaled for powers of 2, keys and values of all heads, padded; and the room left."""
+    T, heads, W = shape
     d, (rows, width) = W * heads, _padded(T, W)
-    size = rows * width
-    shape, given, apart = (T, heads, W), (3 * d, W), (width, size)
-    q, k = room[: heads * size], room[heads * size : 2 * heads * size]
-    v, rest = room[2 * heads * size : 3 * heads * size], room[3 * heads * size :]
-    turned, scores, sums = rest[:size], rest[size : size + rows * rows], rest[size + rows * rows :]
+    given, apart, size = (3 * d, W), (width, rows * width), heads * rows * width
+    q, k, v = room[:size], room[size : 2 * size], room[2 * size : 3 * size]
     copy_heads(qkv, start, given, shape, scale * LOG2_E, q, 0, apart)
     copy_heads(qkv, start + d, given, shape, _ONE, k, 0, apart)
     copy_heads(qkv, start + 2 * d, given, shape, _ONE, v, 0, apart)
+    return q, k, v, room[3 * size :]
+
+
+def _attend(unit, _, heads):
+    (qkv, out, room, coming), (start, to, place, share), (T, W, scale) = unit
+    d, (rows, width) = W * heads, _padded(T, W)
+    size, shape = rows * width, (T, heads, W)
+    q, k, v, rest = _padded_heads(qkv, start, shape, scale, room)
+    turned, scores, sums = rest[:size], rest[size : size + rows * rows], rest[size + rows * rows :]
     for head in range(heads):
         at = head * size
         _turned(q, at, rows, width, turned)
@@ -146,7 +154,7 @@ def _attend(unit, _, heads):
                 (q, at, width), rows, width, (coming, place + share, share))  # fmt: skip
         divide(T, width, sums, q, at)
         place += 2 * share
-    copy_heads(q, 0, apart, shape, _ONE, out, to, (d, W))
+    copy_heads(q, 0, (width, size), shape, _ONE, out, to, (d, W))
 
 
 def _attend_gradient(unit, _, heads):
@@ -155,14 +163,10 @@ def _attend_gradient(unit, _, heads):
     d, (rows, width) = W * heads, _padded(T, W)
     size, square = rows * width, rows * rows
     shape, given, apart = (T, heads, W), (3 * d, W), (width, size)
-    q, k = room[: heads * size], room[heads * size : 2 * heads * size]
-    v, g = room[2 * heads * size : 3 * heads * size], room[3 * heads * size : 4 * heads * size]
-    rest = room[4 * heads * size :]
+    q, k, v, rest = _padded_heads(qkv, start, shape, scale, room)
+    g, rest = rest[: heads * size], rest[heads * size :]
     turned, rest = rest[:size], rest[size:]
     weights, changes, sums = rest[:square], rest[square : 2 * square], rest[2 * square :]
-    copy_heads(qkv, start, given, shape, scale * LOG2_E, q, 0, apart)
-    copy_heads(qkv, start + d, given, shape, _ONE, k, 0, apart)
-    copy_heads(qkv, start + 2 * d, given, shape, _ONE, v, 0, apart)
     copy_heads(gradient, begin, (d, W), shape, _ONE, g, 0, apart)
     for head in range(heads):
         at = head * size
