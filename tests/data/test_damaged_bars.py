@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
+import subprocess
+import sys
+import sysconfig
 import zlib
 from pathlib import Path
 
@@ -13,6 +17,8 @@ import pytest
 
 from tests.data.bar_files import HEADER, ROWS, write
 from tfa_perf.data import BarsError, load_bars, packed, parquet
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_files_that_hold_no_table(tmp_path: Path) -> None:
@@ -74,6 +80,35 @@ def test_a_reader_that_crashes_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "b.parquet").touch()
     with pytest.raises(BarsError, match=r"ended the process that read it \(SIGABRT: why\)\. Write"):
         load_bars(tmp_path / "b.parquet")
+
+
+def test_a_reader_that_raises_says_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising = tmp_path / "raise.py"
+    raising.write_text("import nothing_of_that_name")
+    monkeypatch.setattr(parquet, "_SCRIPT", raising)
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(BarsError, match=r"exit code 1: ModuleNotFoundError: .*nothing_of_that"):
+        load_bars(tmp_path / "b.parquet")
+
+
+def test_packages_that_are_on_the_path_by_the_environment_alone(tmp_path: Path) -> None:
+    """As on clusters, and after ``pip install --target``."""
+    plain = sys._base_executable  # type: ignore[attr-defined]
+    without = subprocess.run([plain, "-I", "-c", "import polars"], capture_output=True)
+    if not without.returncode:
+        pytest.skip("every interpreter here has polars")
+    path = write(tmp_path, HEADER, *ROWS)
+    pl.read_csv(path).write_parquet(tmp_path / "b.parquet")
+    packages = [sysconfig.get_path("purelib"), str(ROOT), str(ROOT / "kernels")]
+    code = "import sys; from tfa_perf.data import load_bars; print(len(load_bars(sys.argv[1])))"
+    lengths = [
+        subprocess.run(
+            [plain, "-c", code, str(file)], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(packages)},
+        ).stdout
+        for file in (path, tmp_path / "b.parquet")
+    ]  # fmt: skip
+    assert lengths[0] == lengths[1] == f"{len(ROWS)}\n"
 
 
 def test_packed_csv_that_there_is_no_memory_for(

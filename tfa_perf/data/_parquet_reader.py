@@ -50,4 +50,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(sys.argv[4])
     main(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]))

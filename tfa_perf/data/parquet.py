@@ -37,9 +37,10 @@ def read_parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], pl.Dat
     Raises ParquetError for a file that is none, or that needs more memory than is free.
     """
     memory = int(_SHARE * (available_bytes() or _UNKNOWN))
-    # Isolated: what the environment adds to new interpreters has no part in this one.
+    # Isolated: what the environment adds to new interpreters has no part in this one, but for the
+    # folder of polars, which may be on the path by that alone.
     command = [sys.executable, "-I", str(_SCRIPT), str(path.resolve())]
-    command += [json.dumps(sorted(wanted)), str(memory)]
+    command += [json.dumps(sorted(wanted)), str(memory), str(Path(pl.__file__).parents[1])]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
@@ -53,7 +54,9 @@ def read_parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], pl.Dat
             process.kill()
             process.communicate()
         errors.seek(0)
-        said = errors.read(1 << 16).decode(errors="replace").strip().split("\n")[0]
+        lines = errors.read(1 << 16).decode(errors="replace").strip().split("\n")
+    # A traceback says at its end what happened.
+    said = lines[-1 if lines[0].startswith("Traceback") else 0]
     header, _, columns = content.partition(b"\n")
     if code:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
