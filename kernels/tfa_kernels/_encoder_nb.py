@@ -41,7 +41,7 @@ def before_attention(x, sizes, norm, panels, bias, at, out):
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
             norm_rows(x, first * d, count, d, norm, normed, (d, PANEL), kept)
             times(at, (normed, 0, d, 1), panels, d, rows_alone(bias, 0, 0), (out, to, columns),
-                   count, columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
+                  count, columns, (x, (first + count) * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -56,20 +56,12 @@ def before_attention_gradient(gradient, x, passed, sizes, norm, panels, at, out,
         kept = np.empty((2, BLOCK), np.float32)
         mine = sums[number]
         mine[:] = 0.0
-        weight, bias = mine[: columns * d], mine[columns * d : columns * (d + 1)]
-        of_norm = mine[columns * (d + 1) :]
         start = np.int64(number) * chunk
         for first in range(start, min(start + chunk, rows), BLOCK):
-            count, to = min(BLOCK, min(start + chunk, rows) - first), first * columns
-            norm_rows(x, first * d, count, d, norm, normed, (PANEL, count * PANEL), kept)
-            # By rows first, from memory in its order; then by columns, from the caches.
-            times(at, (gradient, to, columns, 1), panels, columns, nothing(changes),
-                   (changes, 0, d), count, d, (passed, first * d, count * d))  # fmt: skip
-            add_products(at, (gradient, to, 1, columns), normed, count, weight, columns, d,
-                          (gradient, to + count * columns, BLOCK * columns))  # fmt: skip
-            add_rows(gradient, to, count, columns, bias)
-            norm_gradient(changes, x, passed, first * d, count, d, norm[0], kept, out,
-                          (of_norm[:d], of_norm[d:]))  # fmt: skip
+            count, place = min(BLOCK, min(start + chunk, rows) - first), first * columns
+            add_before(at, (gradient, place), (x, passed, out), first * d, (count, d, columns),
+                       norm, panels, (normed, changes, kept), mine,
+                       (gradient, place + count * columns, BLOCK * columns))  # fmt: skip
 
 
 @parallel_kernel
@@ -93,15 +85,15 @@ def after_attention(
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             enter = first * hidden if keeps else 0
             times(at, (mixed, to, d, 1), panels, d, rows_and_bias(x, to, d, bias),
-                   (middle, to, d), count, d, nowhere(x))  # fmt: skip
+                  (middle, to, d), count, d, nowhere(x))  # fmt: skip
             norm_rows(middle, to, count, d, norm, normed, (d, PANEL), kept)
             times(at, (normed, 0, d, 1), panels_1, d, rows_alone(bias_1, 0, 0),
-                   (entering, enter, hidden), count, hidden,
-                   (x, to + count * d, BLOCK * d))  # fmt: skip
+                  (entering, enter, hidden), count, hidden,
+                  (x, to + count * d, BLOCK * d))  # fmt: skip
             gelu(entering, enter, count * hidden, active)
             times(at, (active, 0, hidden, 1), panels_2, hidden,
-                   rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d,
-                   (mixed, to + count * d, BLOCK * d))  # fmt: skip
+                  rows_and_bias(middle, to, d, bias_2), (out, to, d), count, d,
+                  (mixed, to + count * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -130,25 +122,25 @@ def after_attention_gradient(
             count, to = min(BLOCK, min(start + chunk, rows) - first), first * d
             steps = (PANEL, count * PANEL)
             times(at, (gradient, to, d, 1), panels_2, d, nothing(entering),
-                   (entering, 0, hidden), count, hidden,
-                   (before_gelu, first * hidden, count * hidden))  # fmt: skip
+                  (entering, 0, hidden), count, hidden,
+                  (before_gelu, first * hidden, count * hidden))  # fmt: skip
             gelu_gradient(entering, before_gelu, first * hidden, count, hidden, active, steps)
             add_products(at, (gradient, to, 1, d), active, count, weight_2, d, hidden,
-                          (middle, to, count * d))  # fmt: skip
+                         (middle, to, count * d))  # fmt: skip
             add_rows(gradient, to, count, d, bias_2)
             norm_rows(middle, to, count, d, norm, normed, steps, kept)
             add_products(at, (entering, 0, 1, hidden), normed, count, weight_1, hidden, d,
-                          (mixed, to, count * d))  # fmt: skip
+                         (mixed, to, count * d))  # fmt: skip
             add_rows(entering, 0, count, hidden, bias_1)
             times(at, (entering, 0, hidden, 1), panels_1, hidden, nothing(changes),
-                   (changes, 0, d), count, d, (out, to, count * d))  # fmt: skip
+                  (changes, 0, d), count, d, (out, to, count * d))  # fmt: skip
             norm_gradient(changes, middle, gradient, to, count, d, norm[0], kept, out, of_norm)
             _to_panels(mixed, to, count, d, mixed_panels)
             add_products(at, (out, to, 1, d), mixed_panels, count, weight, d, d,
-                          (of_mixed, to, count * d))  # fmt: skip
+                         (of_mixed, to, count * d))  # fmt: skip
             add_rows(out, to, count, d, bias)
             times(at, (out, to, d, 1), panels, d, nothing(of_mixed), (of_mixed, to, d), count, d,
-                   (gradient, to + count * d, BLOCK * d))  # fmt: skip
+                  (gradient, to + count * d, BLOCK * d))  # fmt: skip
 
 
 @parallel_kernel
@@ -161,6 +153,29 @@ def add_chunks(sums, chunks, size, piece, out):
             for other in range(1, chunks):
                 added += sums[other, i]
             out[i] = added
+
+
+@inline_kernel
+def add_before(at, given, arrays, to, shape, norm, panels, spaces, sums, ahead):
+    """What `before_attention_gradient` says, of rows at ``to``, added to the chunk's ``sums``.
+
+    ``given`` is the gradient of their projection, and where it begins; ``arrays`` are x, passed and
+    out, ``shape`` rows, d and columns of the projection. ``spaces`` hold the normed rows, their
+    gradient, and what the norm keeps of each.
+    """
+    gradient, place = given
+    x, passed, out = arrays
+    rows, d, columns = shape
+    normed, changes, kept = spaces
+    weight, bias = sums[: columns * d], sums[columns * d : columns * (d + 1)]
+    of_norm = sums[columns * (d + 1) :]
+    norm_rows(x, to, rows, d, norm, normed, (PANEL, rows * PANEL), kept)
+    # By rows first, from memory in its order; then by columns, from the caches.
+    times(at, (gradient, place, columns, 1), panels, columns, nothing(changes), (changes, 0, d),
+          rows, d, (passed, to, rows * d))  # fmt: skip
+    add_products(at, (gradient, place, 1, columns), normed, rows, weight, columns, d, ahead)
+    add_rows(gradient, place, rows, columns, bias)
+    norm_gradient(changes, x, passed, to, rows, d, norm[0], kept, out, (of_norm[:d], of_norm[d:]))
 
 
 @inline_kernel

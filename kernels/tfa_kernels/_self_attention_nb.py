@@ -12,11 +12,11 @@ of products and of attention.
 import numpy as np
 from numba import prange
 
-from tfa_kernels._encoder_nb import add_products, times
+from tfa_kernels._encoder_nb import add_before, times
 from tfa_kernels._jit import parallel_kernel
 from tfa_kernels._memory_nb import scratch
-from tfa_kernels._products_nb import PANEL, nothing, nowhere, rows_alone
-from tfa_kernels._row_ops_nb import add_rows, norm_gradient, norm_rows
+from tfa_kernels._products_nb import PANEL, nowhere, rows_alone
+from tfa_kernels._row_ops_nb import norm_rows
 from tfa_kernels._window_attention_nb import attend, attend_gradient, space
 
 
@@ -60,8 +60,6 @@ def self_attention_gradient(
         room = space(shape, 4, 2)
         mine = sums[number]
         mine[:] = 0.0
-        weight, bias = mine[: 3 * d * d], mine[3 * d * d : 3 * d * (d + 1)]
-        of_norm = mine[3 * d * (d + 1) :]
         start = np.int64(number) * chunk
         end = min(start + chunk, windows)
         for first in range(start, end, together):
@@ -74,11 +72,6 @@ def self_attention_gradient(
                 attend_gradient(of_attention, gradient, place, qkv, 3 * place, shape, scale, room,
                                 changed, 3 * (place - to), False, (qkv, 3 * ahead, 3 * T * d),
                                 (gradient, ahead, T * d))  # fmt: skip
-            norm_rows(x, to, rows, d, norm, normed, (PANEL, rows * PANEL), kept)
-            times(of_products, (changed, 0, 3 * d, 1), panels, 3 * d, nothing(changes),
-                  (changes, 0, d), rows, d, (passed, to, rows * d))  # fmt: skip
-            add_products(of_products, (changed, 0, 1, 3 * d), normed, rows, weight, 3 * d, d,
-                         (x, to + rows * d, rows * d))  # fmt: skip
-            add_rows(changed, 0, rows, 3 * d, bias)
-            norm_gradient(changes, x, passed, to, rows, d, norm[0], kept, out,
-                          (of_norm[:d], of_norm[d:]))  # fmt: skip
+            add_before(of_products, (changed, 0), (x, passed, out), to, (rows, d, 3 * d), norm,
+                       panels, (normed, changes, kept), mine,
+                       (x, to + rows * d, rows * d))  # fmt: skip

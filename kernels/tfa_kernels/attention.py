@@ -57,7 +57,7 @@ def window_attention(
         check_out(out, (windows, rows, d), np.float32, {"qkv": qkv})
     if out.size:
         attention(
-            flat(qkv), windows, rows, width, int(heads), _scale(width),
+            flat(qkv), windows, rows, width, int(heads), scale_of(width),
             _group(windows, threads), rows * 3 * d, ATTEND.address, out.reshape(-1),
             num_threads=threads,
         )  # fmt: skip
@@ -89,7 +89,7 @@ def window_attention_gradient(
     if out.size:
         attention_gradient(
             flat(gradient), flat(qkv), windows, rows, width, int(heads),
-            _scale(width), _group(windows, threads), rows * 3 * d, ATTEND_GRADIENT.address,
+            scale_of(width), _group(windows, threads), rows * 3 * d, ATTEND_GRADIENT.address,
             out.reshape(-1),
             num_threads=threads,
         )  # fmt: skip
@@ -113,8 +113,9 @@ def shared_attention(
     windows, d, width = _checked_rows(rows, window, heads)
     out = empty(windows, window, d)
     attention(
-        flat(rows), windows, int(window), width, int(heads), _scale(width), _shared_group(windows),
-        3 * d, ATTEND.address, out.reshape(-1), num_threads=resolve_threads(num_threads),
+        flat(rows), windows, int(window), width, int(heads), scale_of(width),
+        _shared_group(windows), 3 * d, ATTEND.address, out.reshape(-1),
+        num_threads=resolve_threads(num_threads),
     )  # fmt: skip
     return out
 
@@ -142,7 +143,7 @@ def shared_attention_gradient(
     threads, group = resolve_threads(num_threads), _shared_group(windows)
     sums = empty(-(-windows // group), group + T - 1, 3 * d)
     attention_gradient(
-        flat(gradient), flat(rows), windows, T, width, int(heads), _scale(width), group, 3 * d,
+        flat(gradient), flat(rows), windows, T, width, int(heads), scale_of(width), group, 3 * d,
         ATTEND_GRADIENT.address, sums.reshape(-1), num_threads=threads,
     )  # fmt: skip
     out = empty(*rows.shape)
@@ -182,7 +183,8 @@ def columns_of_heads(columns: int, heads: Any, what: str = "qkv has") -> int:
     return d
 
 
-def _scale(width: int) -> np.float32:
+def scale_of(width: int) -> np.float32:
+    """What scores of heads of ``width`` columns are multiplied with."""
     return np.float32(width**-0.5)
 
 

@@ -29,7 +29,7 @@ from tfa_kernels._layer_arrays import (
 )
 from tfa_kernels._products_nb import PRODUCT
 from tfa_kernels._window_attention_nb import ATTEND, ATTEND_GRADIENT
-from tfa_kernels.attention import columns_of_heads
+from tfa_kernels.attention import columns_of_heads, scale_of
 from tfa_kernels.encoder_layer import BeforeAttentionGradient
 
 __all__ = ["SelfAttention", "self_attention", "self_attention_gradient"]
@@ -67,7 +67,7 @@ def self_attention(
     made = SelfAttention(empty(windows, T, d), empty(windows, T, 3 * d))
     kernels.self_attention(
         flat(x), _sizes(windows, T, d, int(heads)), norm_parts(norm),
-        transposed(projection.weight), flat(projection.bias), np.float32(width**-0.5),
+        transposed(projection.weight), flat(projection.bias), scale_of(width),
         (PRODUCT.address, ATTEND.address), made.qkv.reshape(-1), made.out.reshape(-1),
         num_threads=threads,
     )  # fmt: skip
@@ -97,11 +97,12 @@ def self_attention_gradient(
     threads = resolve_threads(num_threads)
     out = empty(windows, T, d)
     sizes = _sizes(windows, T, d, int(heads))
+    *_, chunk, _ = sizes
     parts = (3 * d * d, 3 * d, d, d)
-    sums = empty(-(-windows // sizes[4]), sum(parts))
+    sums = empty(-(-windows // chunk), sum(parts))
     kernels.self_attention_gradient(
         flat(gradient), flat(x), flat(passed), flat(qkv), sizes, norm_parts(norm),
-        packed(projection.weight), np.float32(width**-0.5),
+        packed(projection.weight), scale_of(width),
         (PRODUCT.address, ATTEND_GRADIENT.address), out.reshape(-1), sums, num_threads=threads,
     )  # fmt: skip
     weight, bias, norm_weight, norm_bias = summed(sums, parts, threads)

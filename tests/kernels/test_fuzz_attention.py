@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernels.odd_arguments import ODD, arrays, fuzz, odd_shapes, often, outcome, tables
+from tests.kernels.test_shared_attention import copies, summed
 from tfa_kernels import (
     overlap_add,
     reference_attention,
@@ -101,10 +102,6 @@ def shared(draw):
     return {"rows": rows, "heads": heads, "num_threads": threads}, (windows, T, d)
 
 
-def copies(rows, T):
-    return np.stack([rows[first : first + T] for first in range(len(rows) - T + 1)])
-
-
 @fuzz
 @given(shared(), st.data())
 def test_shared_attention(drawn, data):
@@ -125,10 +122,8 @@ def test_shared_attention_gradient(drawn, data):
     got = outcome(shared_attention_gradient, given, list(given))
     if got is not None:
         qkv, heads = copies(given["rows"], gradient.shape[1]), given["heads"]
-        want = np.zeros(got.shape)
         parts = reference_attention.window_attention_gradient(gradient, qkv, heads)
-        for first, part in enumerate(parts):
-            want[first : first + len(part)] += part
+        want = summed(parts, given["rows"])
         sizes = np.abs(gradient).max(initial=1.0) * np.abs(qkv).max(initial=1.0) ** 2
         columns = qkv.shape[2] / 3 / heads
         largest = len(qkv) * qkv.shape[1] * math.sqrt(columns) * sizes
@@ -144,7 +139,5 @@ def test_overlap_add(data):
     given = {"windows": windows, "out": out, "num_threads": often(data.draw, THREADS, ODD)}
     got = kept(overlap_add, given, list(given))
     if got is not None:
-        want = np.zeros(got.shape)
-        for w, window in enumerate(windows):
-            want[w : w + len(window)] += window
+        want = summed(windows, got)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(windows).max(initial=0))
